@@ -1,0 +1,116 @@
+//! How far a value may be trusted, and why not further.
+
+use core::fmt;
+
+use crate::modbus::ExceptionCode;
+
+/// Quality of one reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quality {
+    /// The device answered and the value lies within its limits.
+    Good,
+    /// There is a value, but the reason says why it deserves doubt.
+    Uncertain(Reason),
+    /// There is no usable value.
+    Bad(Reason),
+}
+
+impl Quality {
+    /// Returns `good`, `uncertain` or `bad`, as written in the payload.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Uncertain(_) => "uncertain",
+            Self::Bad(_) => "bad",
+        }
+    }
+
+    /// Returns the reason, if the quality is not good.
+    #[must_use]
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Good => None,
+            Self::Uncertain(reason) | Self::Bad(reason) => Some(reason),
+        }
+    }
+}
+
+/// Why a reading is not good. Codes are part of the record format and never change their meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// The unit did not answer in time.
+    Timeout,
+    /// The line or connection to the unit is down.
+    Disconnected,
+    /// The answer was no valid frame: wrong CRC, garbage, cut short.
+    Malformed,
+    /// The answer came from another unit, function or transaction.
+    WrongReply,
+    /// The answer carried another count of registers than asked for.
+    WrongLength,
+    /// The unit answered with a Modbus exception.
+    Exception(ExceptionCode),
+    /// The device sent its own marker for "no value".
+    Missing,
+    /// The registers hold no value of the configured type: a BCD digit above 9, or a float that is no number.
+    NotAValue,
+    /// The value is physically impossible for the property.
+    OutOfRange,
+    /// A reason this edition does not know, kept by its code.
+    Other(u8),
+}
+
+impl Reason {
+    /// Returns the code kept in records: 0x01..=0xFF, or 0x100 + the exception code.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Timeout => 0x01,
+            Self::Disconnected => 0x02,
+            Self::Malformed => 0x03,
+            Self::WrongReply => 0x04,
+            Self::WrongLength => 0x05,
+            Self::Missing => 0x06,
+            Self::NotAValue => 0x07,
+            Self::OutOfRange => 0x08,
+            Self::Other(code) => code as u16,
+            Self::Exception(code) => 0x100 | code.code() as u16,
+        }
+    }
+
+    /// Takes the code kept in records.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "the low byte is what is wanted")]
+    pub const fn from_code(code: u16) -> Self {
+        match code {
+            0x01 => Self::Timeout,
+            0x02 => Self::Disconnected,
+            0x03 => Self::Malformed,
+            0x04 => Self::WrongReply,
+            0x05 => Self::WrongLength,
+            0x06 => Self::Missing,
+            0x07 => Self::NotAValue,
+            0x08 => Self::OutOfRange,
+            _ if code & 0x100 != 0 => Self::Exception(ExceptionCode::new(code as u8)),
+            _ => Self::Other(code as u8),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("timeout"),
+            Self::Disconnected => f.write_str("disconnected"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::WrongReply => f.write_str("wrong-reply"),
+            Self::WrongLength => f.write_str("wrong-length"),
+            Self::Exception(code) => write!(f, "exception-{:02x}", code.code()),
+            Self::Missing => f.write_str("missing"),
+            Self::NotAValue => f.write_str("not-a-value"),
+            Self::OutOfRange => f.write_str("out-of-range"),
+            Self::Other(code) => write!(f, "other-{code:02x}"),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The form observations have on disk.
+//!
+//! A segment of the buffer is read without its configuration, so it explains itself: a [`Record::Shape`] names a
+//! resource and its properties before the first observation that refers to it, and a [`Record::LastSeq`] carries the
+//! numbering over from the segments before. The byte layout is written down in `gateway/docs/buffer-format.md`.
+//!
+//! ```text
+//! record      = kind u8, body
+//! shape       = 0x01, shape varint, cri u64 LE, count varint, count x (name, unit)   name, unit = len u8, UTF-8
+//! observation = 0x02, shape varint, seq varint, t i64 LE, clock source u8, error varint (0 unknown, else ms + 1),
+//!               count varint, count x reading
+//! reading     = tag u8, [reason varint], [value]     tag = value kind (low 4 bits) | quality << 4
+//! last seq    = 0x03, cri u64 LE, seq varint
+//! ```
+
+use crate::bytes::{Full, Reader, Truncated, Writer};
+use crate::cri::{Cri, CriError};
+use crate::observation::{Property, Reading, Shape, Value};
+use crate::quality::{Quality, Reason};
+use crate::time::{Clock, ClockSource, Timestamp};
+
+const SHAPE: u8 = 0x01;
+const OBSERVATION: u8 = 0x02;
+const LAST_SEQ: u8 = 0x03;
+
+/// Number of a shape within one segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShapeId(pub u32);
+
+/// One record, as read from a segment.
+#[derive(Clone, Debug)]
+pub enum Record<'a> {
+    /// Says what observations of this shape mean.
+    Shape(ShapeRecord<'a>),
+    /// One observation.
+    Observation(ObservationRecord<'a>),
+    /// The last number given to a resource before this segment began.
+    LastSeq {
+        /// The resource.
+        resource: Cri,
+        /// Its last number.
+        seq: u64,
+    },
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordError {
+    /// The bytes end inside the record, or a length in it is impossible.
+    Truncated,
+    /// The kind is not of this format version.
+    Kind {
+        /// The kind found.
+        got: u8,
+    },
+    /// A value kind or quality is not of this format version.
+    Tag {
+        /// The tag found.
+        got: u8,
+    },
+    /// The resource is no identifier.
+    Resource(CriError),
+    /// A shape number above 32 bits.
+    ShapeId {
+        /// The number found.
+        got: u64,
+    },
+}
+
+impl From<Truncated> for RecordError {
+    fn from(Truncated: Truncated) -> Self {
+        Self::Truncated
+    }
+}
+
+impl core::fmt::Display for RecordError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the record ends early"),
+            Self::Kind { got } => write!(f, "record kind 0x{got:02x} is unknown"),
+            Self::Tag { got } => write!(f, "reading tag 0x{got:02x} is unknown"),
+            Self::Resource(error) => write!(f, "resource: {error}"),
+            Self::ShapeId { got } => write!(f, "shape number {got} is above 32 bits"),
+        }
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+impl<'a> Record<'a> {
+    /// Takes one record from the front of `bytes`.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn take(bytes: &mut Reader<'a>) -> Result<Self, RecordError> {
+        match bytes.u8()? {
+            SHAPE => ShapeRecord::take(bytes).map(Self::Shape),
+            OBSERVATION => ObservationRecord::take(bytes).map(Self::Observation),
+            LAST_SEQ => {
+                let resource = take_cri(bytes)?;
+                Ok(Self::LastSeq { resource, seq: bytes.varint()? })
+            }
+            got => Err(RecordError::Kind { got }),
+        }
+    }
+}
+
+/// Puts a shape record.
+///
+/// # Errors
+/// [`Full`] when the buffer is too short or a name or unit has more than 255 bytes.
+pub fn put_shape(out: &mut Writer<'_>, id: ShapeId, shape: &Shape<'_>) -> Result<(), Full> {
+    out.put(&[SHAPE])?;
+    out.varint(u64::from(id.0))?;
+    out.put(&shape.resource.to_bits().to_le_bytes())?;
+    out.varint(shape.properties.len() as u64)?;
+    for property in shape.properties {
+        out.short_text(property.name)?;
+        out.short_text(property.unit)?;
+    }
+    Ok(())
+}
+
+/// Puts an observation record.
+///
+/// # Errors
+/// [`Full`] when the buffer is too short.
+pub fn put_observation(
+    out: &mut Writer<'_>,
+    shape: ShapeId,
+    seq: u64,
+    t: Timestamp,
+    clock: Clock,
+    readings: &[Reading],
+) -> Result<(), Full> {
+    out.put(&[OBSERVATION])?;
+    out.varint(u64::from(shape.0))?;
+    out.varint(seq)?;
+    out.put(&t.unix_nanos().to_le_bytes())?;
+    out.put(&[clock.source.code()])?;
+    out.varint(clock.error_ms.map_or(0, |ms| u64::from(ms).saturating_add(1)))?;
+    out.varint(readings.len() as u64)?;
+    readings.iter().try_for_each(|reading| put_reading(out, reading))
+}
+
+/// Puts a last-number record.
+///
+/// # Errors
+/// [`Full`] when the buffer is too short.
+pub fn put_last_seq(out: &mut Writer<'_>, resource: Cri, seq: u64) -> Result<(), Full> {
+    out.put(&[LAST_SEQ])?;
+    out.put(&resource.to_bits().to_le_bytes())?;
+    out.varint(seq)
+}
+
+/// A shape, as read from a segment; its properties are taken one by one.
+#[derive(Clone, Debug)]
+pub struct ShapeRecord<'a> {
+    /// Number by which the segment's observations refer to it.
+    pub id: ShapeId,
+    /// The resource observed.
+    pub resource: Cri,
+    properties: Run<'a>,
+}
+
+impl<'a> ShapeRecord<'a> {
+    fn take(bytes: &mut Reader<'a>) -> Result<Self, RecordError> {
+        let id = take_shape_id(bytes)?;
+        let resource = take_cri(bytes)?;
+        let properties = Run::take(bytes, |bytes| take_property(bytes).map(|_| ()))?;
+        Ok(Self { id, resource, properties })
+    }
+
+    /// Returns the properties in the order of the readings.
+    pub fn properties(&self) -> impl Iterator<Item = Property<'a>> {
+        self.properties.iter(take_property)
+    }
+}
+
+/// An observation, as read from a segment; its readings are taken one by one.
+#[derive(Clone, Debug)]
+pub struct ObservationRecord<'a> {
+    /// The shape it refers to.
+    pub shape: ShapeId,
+    /// Its number among its resource's observations.
+    pub seq: u64,
+    /// Time of measurement.
+    pub t: Timestamp,
+    /// State of the clock then.
+    pub clock: Clock,
+    readings: Run<'a>,
+}
+
+impl<'a> ObservationRecord<'a> {
+    fn take(bytes: &mut Reader<'a>) -> Result<Self, RecordError> {
+        let shape = take_shape_id(bytes)?;
+        let seq = bytes.varint()?;
+        let t = Timestamp::from_unix_nanos(i64::from_le_bytes(bytes.array()?));
+        let source = ClockSource::from_code(bytes.u8()?);
+        let error_ms = match bytes.varint()? {
+            0 => None,
+            ms => Some(u32::try_from(ms.saturating_sub(1)).unwrap_or(u32::MAX)),
+        };
+        let readings = Run::take(bytes, |bytes| take_reading(bytes).map(|_| ()))?;
+        Ok(Self { shape, seq, t, clock: Clock { source, error_ms }, readings })
+    }
+
+    /// Returns the readings in the order of the shape's properties.
+    pub fn readings(&self) -> impl Iterator<Item = Reading> {
+        self.readings.iter(take_reading)
+    }
+}
+
+/// A counted run of items that has been checked to hold as many as it says.
+#[derive(Clone, Debug)]
+struct Run<'a> {
+    count: u64,
+    bytes: Reader<'a>,
+}
+
+impl<'a> Run<'a> {
+    fn take(
+        bytes: &mut Reader<'a>,
+        skip: impl Fn(&mut Reader<'a>) -> Result<(), RecordError>,
+    ) -> Result<Self, RecordError> {
+        let count = bytes.varint()?;
+        let run = Self { count, bytes: bytes.clone() };
+        for _ in 0..count {
+            skip(bytes)?;
+        }
+        Ok(run)
+    }
+
+    fn iter<T>(&self, take: impl Fn(&mut Reader<'a>) -> Result<T, RecordError>) -> impl Iterator<Item = T> {
+        // Every item was taken once when the record was, so none is refused here.
+        let mut bytes = self.bytes.clone();
+        (0..self.count).map_while(move |_| take(&mut bytes).ok())
+    }
+}
+
+fn take_cri(bytes: &mut Reader<'_>) -> Result<Cri, RecordError> {
+    Cri::from_bits(u64::from_le_bytes(bytes.array()?)).map_err(RecordError::Resource)
+}
+
+fn take_shape_id(bytes: &mut Reader<'_>) -> Result<ShapeId, RecordError> {
+    let got = bytes.varint()?;
+    u32::try_from(got).map(ShapeId).map_err(|_| RecordError::ShapeId { got })
+}
+
+fn take_property<'a>(bytes: &mut Reader<'a>) -> Result<Property<'a>, RecordError> {
+    Ok(Property { name: bytes.short_text()?, unit: bytes.short_text()? })
+}
+
+const NO_VALUE: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const UINT: u8 = 3;
+const INT: u8 = 4;
+const SINGLE: u8 = 5;
+const DOUBLE: u8 = 6;
+
+const GOOD: u8 = 0;
+const UNCERTAIN: u8 = 1;
+const BAD: u8 = 2;
+
+fn put_reading(out: &mut Writer<'_>, reading: &Reading) -> Result<(), Full> {
+    let quality = match reading.quality {
+        Quality::Good => GOOD,
+        Quality::Uncertain(_) => UNCERTAIN,
+        Quality::Bad(_) => BAD,
+    };
+    let kind = match reading.value {
+        None => NO_VALUE,
+        Some(Value::Bool(false)) => FALSE,
+        Some(Value::Bool(true)) => TRUE,
+        Some(Value::Uint(_)) => UINT,
+        Some(Value::Int(_)) => INT,
+        Some(Value::Single(_)) => SINGLE,
+        Some(Value::Double(_)) => DOUBLE,
+    };
+    out.put(&[kind | (quality << 4)])?;
+    if let Some(reason) = reading.quality.reason() {
+        out.varint(u64::from(reason.code()))?;
+    }
+    match reading.value {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(Value::Uint(value)) => out.varint(value),
+        Some(Value::Int(value)) => out.varint(zigzag(value)),
+        Some(Value::Single(value)) => out.put(&value.to_le_bytes()),
+        Some(Value::Double(value)) => out.put(&value.to_le_bytes()),
+    }
+}
+
+fn take_reading(bytes: &mut Reader<'_>) -> Result<Reading, RecordError> {
+    let tag = bytes.u8()?;
+    let quality = match tag >> 4 {
+        GOOD => Quality::Good,
+        UNCERTAIN => Quality::Uncertain(take_reason(bytes)?),
+        BAD => Quality::Bad(take_reason(bytes)?),
+        _ => return Err(RecordError::Tag { got: tag }),
+    };
+    let value = match tag & 0x0F {
+        NO_VALUE => None,
+        FALSE => Some(Value::Bool(false)),
+        TRUE => Some(Value::Bool(true)),
+        UINT => Some(Value::Uint(bytes.varint()?)),
+        INT => Some(Value::Int(unzigzag(bytes.varint()?))),
+        SINGLE => Some(Value::Single(f32::from_le_bytes(bytes.array()?))),
+        DOUBLE => Some(Value::Double(f64::from_le_bytes(bytes.array()?))),
+        _ => return Err(RecordError::Tag { got: tag }),
+    };
+    Ok(Reading { value, quality })
+}
+
+fn take_reason(bytes: &mut Reader<'_>) -> Result<Reason, RecordError> {
+    let code = bytes.varint()?;
+    Ok(Reason::from_code(u16::try_from(code).map_err(|_| RecordError::Truncated)?))
+}
+
+#[allow(clippy::cast_sign_loss, reason = "zigzag moves the sign to the lowest bit")]
+const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[allow(clippy::cast_possible_wrap, reason = "zigzag moves the sign back from the lowest bit")]
+const fn unzigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ (value & 1).wrapping_neg() as i64
+}
