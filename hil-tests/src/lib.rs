@@ -1,1 +1,7 @@
-//! x
+//! The simulated site, the peers, the demo and the benches; `tests/` holds the behaviour of the whole.
+//!
+//! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
+
+pub mod peers;
+pub mod pki;
+pub mod site;

@@ -183,7 +183,7 @@ impl Class {
     /// # Errors
     /// [`CriError::Class`] when the major or the minor is 00, or the number has more than four digits.
     pub const fn new(code: u16) -> Result<Self, CriError> {
-        if code <= 9_999 && code / 100 != 0 && code % 100 != 0 {
+        if code <= 9_999 && code / 100 != 0 && !code.is_multiple_of(100) {
             Ok(Self(code))
         } else {
             Err(CriError::Class { got: code })

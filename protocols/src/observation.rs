@@ -43,6 +43,10 @@ pub struct Property<'a> {
 pub struct Shape<'a> {
     /// The resource observed.
     pub resource: Cri,
+    /// Domain of its class in the code directory, a topic level: `water`, `traffic`, … At most 255 bytes.
+    pub domain: &'a str,
+    /// Edition of the code directory that names the properties. At most 255 bytes.
+    pub directory: &'a str,
     /// The properties, in the order of every observation's readings.
     pub properties: &'a [Property<'a>],
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! record      = kind u8, body
-//! shape       = 0x01, shape varint, cri u64 LE, count varint, count x (name, unit)   name, unit = len u8, UTF-8
+//! shape       = 0x01, shape varint, cri u64 LE, domain, directory, count varint, count x (name, unit)
+//!               domain, directory, name, unit = len u8, UTF-8
 //! observation = 0x02, shape varint, seq varint, t i64 LE, clock source u8, error varint (0 unknown, else ms + 1),
 //!               count varint, count x reading
 //! reading     = tag u8, [reason varint], [value]     tag = value kind (low 4 bits) | quality << 4
@@ -113,6 +114,8 @@ pub fn put_shape(out: &mut Writer<'_>, id: ShapeId, shape: &Shape<'_>) -> Result
     out.put(&[SHAPE])?;
     out.varint(u64::from(id.0))?;
     out.put(&shape.resource.to_bits().to_le_bytes())?;
+    out.short_text(shape.domain)?;
+    out.short_text(shape.directory)?;
     out.varint(shape.properties.len() as u64)?;
     for property in shape.properties {
         out.short_text(property.name)?;
@@ -160,6 +163,10 @@ pub struct ShapeRecord<'a> {
     pub id: ShapeId,
     /// The resource observed.
     pub resource: Cri,
+    /// Domain of its class.
+    pub domain: &'a str,
+    /// Edition of the code directory.
+    pub directory: &'a str,
     properties: Run<'a>,
 }
 
@@ -167,8 +174,9 @@ impl<'a> ShapeRecord<'a> {
     fn take(bytes: &mut Reader<'a>) -> Result<Self, RecordError> {
         let id = take_shape_id(bytes)?;
         let resource = take_cri(bytes)?;
+        let (domain, directory) = (bytes.short_text()?, bytes.short_text()?);
         let properties = Run::take(bytes, |bytes| take_property(bytes).map(|_| ()))?;
-        Ok(Self { id, resource, properties })
+        Ok(Self { id, resource, domain, directory, properties })
     }
 
     /// Returns the properties in the order of the readings.

@@ -1,0 +1,1 @@
+//! Polls devices. One task owns each bus.

@@ -1,0 +1,1 @@
+//! Makes observations durable and hands them to deliver, oldest first.

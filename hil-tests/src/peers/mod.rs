@@ -1,0 +1,1 @@
+//! Peers: programs that talk to the daemon, started and ended by pid.
