@@ -6,13 +6,15 @@
 //!
 //! One module and one task each, bounded channels between, one type per channel ([`pipeline`]). What is acquired, and
 //! what it means, is a [`Site`](site::Site), which only [`config`] makes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod acquire;
 pub mod buffer;
+pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod monitor;
 pub mod normalize;
 pub mod pipeline;
 pub mod site;
+pub mod status;

@@ -1,1 +1,9 @@
-fn main() {}
+//! `ganglion`: the command line of the edge perception gateway.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,10 +1,21 @@
 //! What flows between the stages, and how the stages are started, watched and drained.
 
-use std::time::Instant;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ganglion_protocols::{Clock, Reading, Reason, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tracing::{info, warn};
 
-use crate::site::{DeviceId, StreamId};
+use crate::buffer::{self, OpenError};
+use crate::monitor::Monitor;
+use crate::site::{DeviceId, Site, StreamId};
+use crate::{acquire, deliver, normalize, status};
 
 /// One poll of one device, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,4 +42,120 @@ pub struct Unnumbered {
     pub clock: Clock,
     /// One reading for each property of the stream.
     pub readings: Vec<Reading>,
+}
+
+/// Samples that may wait for normalize; then acquire waits.
+const SAMPLES: usize = 64;
+
+/// How long deliver may go on after acquisition has stopped. What is left is durable and goes out after the next start.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drained {
+    /// Accepted observations that the broker has not acknowledged since the start; they are on disk.
+    pub undelivered: u64,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug)]
+pub enum RunError {
+    /// The data directory cannot be made.
+    DataDir(PathBuf, io::Error),
+    /// The buffer cannot be opened.
+    Buffer(OpenError),
+    /// The status socket cannot be opened.
+    Status(PathBuf, io::Error),
+    /// A stage ended on its own, which is a defect.
+    Stage(&'static str, Option<JoinError>),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(path, error) => write!(f, "data directory {}: {error}", path.display()),
+            Self::Buffer(error) => write!(f, "buffer: {error}"),
+            Self::Status(path, error) => write!(f, "status socket {}: {error}", path.display()),
+            Self::Stage(stage, None) => write!(f, "stage {stage} ended on its own"),
+            Self::Stage(stage, Some(error)) => write!(f, "stage {stage} ended on its own: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::DataDir(_, error) | Self::Status(_, error) => Some(error),
+            Self::Buffer(error) => Some(error),
+            Self::Stage(_, error) => error.as_ref().map(|error| error as _),
+        }
+    }
+}
+
+/// Runs the site until `stop`, then stops acquisition, drains what is accepted and returns.
+///
+/// # Errors
+/// See [`RunError`]. What was accepted is on disk in every case.
+pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result<Drained, RunError> {
+    let site = Arc::new(site);
+    let monitor = Arc::new(Monitor::new(&site));
+    std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
+    let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
+    let listener =
+        status::listen(&site.data_dir).map_err(|error| RunError::Status(status::socket_path(&site.data_dir), error))?;
+
+    let (stop_polling, polling) = watch::channel(false);
+    let (samples, received) = mpsc::channel(SAMPLES);
+    let mut acquire = acquire::spawn(&site, &monitor, &samples, &polling);
+    drop(samples);
+    let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
+    let broker = site.broker.clone();
+    let mut deliver = tokio::spawn({
+        let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
+        async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
+    });
+    let status = tokio::spawn(status::serve(listener, Arc::clone(&monitor)));
+    info!(gateway = %site.gateway, buses = site.buses.len(), devices = site.devices.len(), "running");
+
+    let ended = tokio::select! {
+        signal = stop => { info!(signal, "stopping"); None }
+        ended = acquire.join_next() => Some(("acquire", ended.and_then(Result::err))),
+        ended = &mut normalize => Some(("normalize", ended.err())),
+        ended = &mut deliver => Some(("deliver", ended.err())),
+    };
+    // Nobody to tell means that every bus task has ended, which is what is wanted.
+    drop(stop_polling.send(true));
+    while acquire.join_next().await.is_some() {}
+    if !normalize.is_finished() {
+        drop(normalize.await);
+    }
+    drain(&mut deliver).await;
+    let undelivered = undelivered(&monitor);
+    if store.writer.join().is_err() {
+        return Err(RunError::Stage("buffer", None));
+    }
+    status.abort();
+    if let Err(error) = status::leave(&site.data_dir, &monitor) {
+        warn!(%error, "the last status could not be left in the data directory");
+    }
+    match ended {
+        None => Ok(Drained { undelivered }),
+        Some((stage, error)) => Err(RunError::Stage(stage, error)),
+    }
+}
+
+/// Gives deliver its time, then ends it; its outlet goes with it, which lets the writer end.
+async fn drain(deliver: &mut JoinHandle<()>) {
+    if deliver.is_finished() {
+        return;
+    }
+    if tokio::time::timeout(DRAIN, &mut *deliver).await.is_err() {
+        deliver.abort();
+        // Aborted on purpose; only its end is waited for.
+        drop(deliver.await);
+    }
+}
+
+fn undelivered(monitor: &Monitor) -> u64 {
+    monitor.snapshot().resources.values().map(|ledger| ledger.accepted.saturating_sub(ledger.delivered)).sum()
 }

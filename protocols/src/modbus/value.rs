@@ -23,6 +23,20 @@ pub enum WordOrder {
     Dcba,
 }
 
+impl WordOrder {
+    /// Joins registers into one number whose highest byte is `A`; of more than four, the last four in that order.
+    #[must_use]
+    pub fn join(self, registers: &[u16]) -> u64 {
+        let push = |bits: u64, word: u16| (bits << 16) | u64::from(word);
+        match self {
+            Self::Abcd => registers.iter().fold(0, |bits, &word| push(bits, word)),
+            Self::Cdab => registers.iter().rev().fold(0, |bits, &word| push(bits, word)),
+            Self::Badc => registers.iter().fold(0, |bits, &word| push(bits, word.swap_bytes())),
+            Self::Dcba => registers.iter().rev().fold(0, |bits, &word| push(bits, word.swap_bytes())),
+        }
+    }
+}
+
 /// A run of bits in one register: `offset` 0 is the least significant bit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BitField {
@@ -108,7 +122,7 @@ impl ValueType {
         if registers.len() != usize::from(self.registers()) {
             return Err(ValueError::Registers { got: registers.len(), expected: self.registers() });
         }
-        let bits = join(registers, order);
+        let bits = order.join(registers);
         let value = match self {
             Self::Bool => Value::Bool(bits != 0),
             Self::U16 | Self::U32 | Self::U64 => Value::Uint(bits),
@@ -171,17 +185,6 @@ impl fmt::Display for ValueError {
 }
 
 impl core::error::Error for ValueError {}
-
-/// Joins registers into one number whose highest byte is `A`.
-fn join(registers: &[u16], order: WordOrder) -> u64 {
-    let push = |bits: u64, word: u16| (bits << 16) | u64::from(word);
-    match order {
-        WordOrder::Abcd => registers.iter().fold(0, |bits, &word| push(bits, word)),
-        WordOrder::Cdab => registers.iter().rev().fold(0, |bits, &word| push(bits, word)),
-        WordOrder::Badc => registers.iter().fold(0, |bits, &word| push(bits, word.swap_bytes())),
-        WordOrder::Dcba => registers.iter().rev().fold(0, |bits, &word| push(bits, word.swap_bytes())),
-    }
-}
 
 #[allow(clippy::cast_possible_wrap, reason = "the sign bit is what is wanted")]
 const fn sign_extend(bits: u64, width: u32) -> i64 {

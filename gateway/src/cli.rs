@@ -1,0 +1,272 @@
+//! Verbs of the command line; each prints for a person unless asked for JSON.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ganglion::site::Site;
+use ganglion::{config, pipeline, status};
+use ganglion_protocols::Cri;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code of a configuration that is refused.
+const REFUSED: u8 = 2;
+
+/// Edge perception gateway of a city.
+///
+/// Reads sensors over Modbus RTU and TCP, says which thing of the city each reading belongs to, keeps it on disk until
+/// the city brain has it, and publishes through mutual-TLS MQTT.
+#[derive(Parser, Debug)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  ganglion check --config site.toml          every error of the site file at once, touching no wire
+  ganglion run --config site.toml            run until SIGTERM or Ctrl-C, then drain
+  ganglion status --config site.toml         what the running daemon sees, per device and resource
+  ganglion id 330502-0103-000123-33          what an identifier says
+
+Environment:
+  GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
+
+Exit codes: 0 done, 1 failed while running, 2 configuration or arguments refused and nothing started."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run a site until SIGTERM or Ctrl-C, then deliver what is left for up to ten seconds.
+    Run {
+        /// The site file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Form of the log on standard error.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Check a site file with its templates, directory and certificates. Touches no wire.
+    Check {
+        /// The site file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show what a running daemon sees: uplink, buffer, devices, and the ledger of every resource.
+    Status {
+        /// The site file the daemon runs.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print the whole document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the site file or of a device template, for editors.
+    Schema {
+        /// Which file the schema describes.
+        #[arg(value_enum, default_value_t = SchemaOf::Site)]
+        of: SchemaOf,
+    },
+    /// Explain a city resource identifier, or refuse it and say which part is wrong.
+    Id {
+        /// Eighteen digits, with or without hyphens: 330502-0103-000123-33.
+        identifier: String,
+        /// The text is a bare sixteen-digit part code from a city's table; check digits are computed for it.
+        #[arg(long)]
+        part_code: bool,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum LogFormat {
+    /// One line an event, for people and journald.
+    Text,
+    /// One JSON object an event, for collectors.
+    Json,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum SchemaOf {
+    /// The site file.
+    Site,
+    /// A device template.
+    Template,
+}
+
+pub(crate) fn main() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Run { config, log_format } => {
+            start_log(log_format);
+            match load(&config) {
+                Ok(site) => run(site),
+                Err(code) => code,
+            }
+        }
+        Verb::Check { config } => match load(&config) {
+            Ok(site) => say(&summary(&config, &site)),
+            Err(code) => code,
+        },
+        Verb::Status { config, json } => match load(&config) {
+            Ok(site) => show_status(&site, json),
+            Err(code) => code,
+        },
+        Verb::Schema { of } => {
+            let schema = match of {
+                SchemaOf::Site => config::site_schema(),
+                SchemaOf::Template => config::template_schema(),
+            };
+            say(&format!("{schema:#}\n"))
+        }
+        Verb::Id { identifier, part_code } => explain(&identifier, part_code),
+    }
+}
+
+/// Loads a site; prints every warning, and every error with the exit code to end with.
+fn load(path: &Path) -> Result<Site, ExitCode> {
+    let color = io::stderr().is_terminal();
+    let (loaded, warnings) = config::load(path);
+    if !warnings.is_empty() {
+        eprint!("{}", warnings.render(color));
+    }
+    loaded.map_err(|report| {
+        eprint!("{}", report.render(color));
+        ExitCode::from(REFUSED)
+    })
+}
+
+fn run(site: Site) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the runtime cannot be made");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(pipeline::run(site, stop_signal())) {
+        Ok(drained) if drained.undelivered == 0 => {
+            info!("stopped, everything delivered");
+            ExitCode::SUCCESS
+        }
+        Ok(drained) => {
+            warn!(undelivered = drained.undelivered, "stopped, the rest is on disk and goes out after the next start");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error!(%error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT and names it. Without signal handlers it waits for ever, and the signals end the process.
+async fn stop_signal() -> &'static str {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        warn!("no signal handlers: stopping will not drain");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("GANGLION_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn summary(path: &Path, site: &Site) -> String {
+    let requests: usize = site.devices.iter().map(|device| device.requests.len()).sum();
+    let points: usize = site.devices.iter().map(|device| device.points.len()).sum();
+    format!(
+        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points} in {requests} requests a round\n  resources  {}\n  broker     {}:{}\n",
+        path.display(),
+        site.gateway,
+        site.directory,
+        site.buses.len(),
+        site.devices.len(),
+        site.streams.len(),
+        site.broker.host,
+        site.broker.port,
+    )
+}
+
+fn show_status(site: &Site, json: bool) -> ExitCode {
+    match status::read(&site.data_dir) {
+        Ok(document) if json => say(&format!("{document:#}\n")),
+        Ok(document) => say(&status_table(&document)),
+        Err(error) => {
+            eprintln!("{}: {error}; is the daemon running?", status::socket_path(&site.data_dir).display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn status_table(document: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let mut out = format!(
+        "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
+        text(&document["gateway"]),
+        text(&document["epoch"]),
+        text(&document["uplink"]["connected"]),
+        text(&document["uplink"]["connections"]),
+        text(&document["uplink"]["last_error"]),
+        text(&document["uplink"]["retry_in_ms"]),
+        text(&document["store"]["bytes"]),
+        text(&document["store"]["segments"]),
+        text(&document["store"]["trouble"]),
+    );
+    let mut table = |first: &str, columns: &[&str], rows: &serde_json::Value| {
+        out.push_str(&format!("{first:<24}"));
+        columns.iter().for_each(|column| out.push_str(&format!("{column:>14}")));
+        out.push('\n');
+        for (name, row) in rows.as_object().into_iter().flatten() {
+            out.push_str(&format!("{name:<24}"));
+            columns.iter().for_each(|column| out.push_str(&format!("{:>14}", text(&row[*column]))));
+            out.push('\n');
+        }
+        out.push('\n');
+    };
+    table("device", &["healthy", "polls", "failed_polls", "last_reason"], &document["devices"]);
+    table("resource", &["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"], &document["resources"]);
+    out
+}
+
+fn explain(identifier: &str, part_code: bool) -> ExitCode {
+    let parsed = if part_code { Cri::from_part_code(identifier) } else { identifier.parse() };
+    match parsed {
+        Ok(cri) => say(&format!(
+            "{cri}\n  uri       cri:{cri}\n  division  {}\n  class     {}\n  serial    {}\n  check     {:02}\n  binary    {}\n",
+            cri.division(),
+            cri.class(),
+            cri.serial(),
+            cri.check_digits(),
+            cri.to_bits(),
+        )),
+        Err(error) => {
+            eprintln!("{identifier:?} is no city resource identifier: {error}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Prints to standard output; a reader that left early is no failure.
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
