@@ -1,1 +1,47 @@
-fn main() {}
+//! Builds and runs everything: `cargo xtask --help`.
+#![forbid(unsafe_code)]
+
+mod arrows;
+mod bench;
+mod demo;
+mod setup;
+mod shell;
+mod test;
+mod tls;
+mod totals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds and runs everything in this repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Options),
+    Test(test::Options),
+    Demo(demo::Options),
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup(options) => setup::run_verb(&options),
+        Verb::Test(options) => test::run_verb(&options),
+        Verb::Demo(options) => demo::run_verb(&options),
+        Verb::Bench(options) => bench::run_verb(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Everything that must hold before a change is taken.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::setup;
+use crate::shell::{Failure, cargo, command, output, run, run_seen, skipped, succeeds};
+use crate::tls;
+use crate::totals::Totals;
+
+/// Checks format, lints, dependencies, builds and all tests; stops at the first failure
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the integration tests that talk to other programs
+    #[arg(long)]
+    quick: bool,
+}
+
+const BARE_METAL: &str = "thumbv7em-none-eabihf";
+
+pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    if !options.quick {
+        setup::peers()?;
+    }
+    run(&mut cargo("fmt --all --check"))?;
+    run(&mut cargo("clippy --workspace --all-targets -- -D warnings"))?;
+    tls::check()?;
+    dependencies()?;
+    // The whole workspace, as `cargo test` builds it too: the daemon alone would have other features and be built twice.
+    run(&mut cargo("build --workspace"))?;
+    bare_metal()?;
+    tests(options.quick)?;
+    println!("xtask: all of it holds, {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn dependencies() -> Result<(), Failure> {
+    if succeeds(&mut cargo("deny --version")) {
+        run(&mut cargo("deny check"))
+    } else {
+        skipped("cargo deny check", "cargo-deny is not installed (`cargo install cargo-deny --locked`)");
+        Ok(())
+    }
+}
+
+/// Proves that the rooms below the gateway need no operating system.
+fn bare_metal() -> Result<(), Failure> {
+    let installed = output(&mut command("rustup", ["target", "list", "--installed"])).unwrap_or_default();
+    let build = format!("build -p ganglion-protocols -p ganglion-drivers --target {BARE_METAL}");
+    if installed.lines().any(|target| target == BARE_METAL) {
+        run(&mut cargo(&build))
+    } else {
+        skipped(&format!("cargo {build}"), "the target is not installed (`cargo xtask setup --cross`)");
+        Ok(())
+    }
+}
+
+/// Runs the tests, then closes with their sum in cargo's own words.
+fn tests(quick: bool) -> Result<(), Failure> {
+    let commands: &[&str] = if quick {
+        &["test --no-fail-fast --workspace --exclude ganglion-hil", "test --no-fail-fast -p ganglion-hil --lib"]
+    } else {
+        &["test --no-fail-fast --workspace"]
+    };
+    let mut totals = Totals::default();
+    let started = Instant::now();
+    // cargo's output passes through a pipe here, so it cannot see the terminal by itself.
+    let color = if io::stdout().is_terminal() { "always" } else { "never" };
+    let outcome = commands
+        .iter()
+        .try_for_each(|words| run_seen(cargo(words).args(["--", "--color", color]), |line| totals.see(line)));
+    totals.took(started.elapsed());
+    println!("\nAll packages together:\n{totals}");
+    outcome
+}
