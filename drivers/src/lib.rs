@@ -13,3 +13,5 @@
 )]
 
 pub mod plan;
+pub mod quarantine;
+pub mod schedule;

@@ -1,1 +1,0 @@
-//! Polls devices. One task owns each bus.

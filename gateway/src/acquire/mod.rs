@@ -1,0 +1,237 @@
+//! Polls devices. One task owns each bus, and nobody else touches its wire.
+//!
+//! A task takes the next device from the schedule ([`ganglion_drivers::schedule`]), asks its requests in order over the
+//! bus's [`Connection`], and sends what came as one [`Sample`]: a device that does not answer makes samples too, holding
+//! the reason. While the wire is down the devices keep their pace and the wire is reopened beside it.
+//!
+//! - [`tcp`] is one connection to one endpoint; [`serial`] is one port behind the guard against late replies.
+//! - A full channel makes the task wait; slots that pass meanwhile are skipped, never queued up.
+//! - A task that panics is logged and started anew; it ends only by `stop` or when nobody takes samples any more.
+
+mod connection;
+mod exchange;
+mod guard;
+mod serial;
+mod tcp;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ganglion_drivers::schedule::{Schedule, Slot, Turn};
+use ganglion_protocols::{Reason, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use self::connection::{Connection, Transport};
+use crate::monitor::Monitor;
+use crate::pipeline::Sample;
+use crate::site::{Bus, Device, DeviceId, Link, Site};
+
+/// Pause before a task that panicked is started anew.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Shortest time between two lines in the log that say a bus does not keep up.
+const OVERRUN_REPORT: Duration = Duration::from_secs(600);
+
+/// Starts one task for each bus; they end soon after `stop` turns true (a request under way is abandoned, a finished
+/// sample still sent) and drop `out`.
+pub fn spawn(
+    site: &Arc<Site>,
+    monitor: &Arc<Monitor>,
+    out: &mpsc::Sender<Sample>,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for bus in &site.buses {
+        let task = BusTask {
+            bus: Arc::new(bus.clone()),
+            site: Arc::clone(site),
+            monitor: Arc::clone(monitor),
+            out: out.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(supervise(bus.name.clone(), stop.clone(), move || task.clone().run()));
+    }
+    tasks
+}
+
+/// Runs what `start` makes until it ends by itself; after a panic, again.
+async fn supervise<F>(name: String, mut stop: watch::Receiver<bool>, start: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // A set, so that the task within ends when this one is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(start());
+        match task.join_next().await {
+            Some(Err(end)) if end.is_panic() => error!(bus = name, "the bus task panicked, it is started anew: {end}"),
+            _ => return,
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = sleep(RESTART_PAUSE) => {}
+        }
+    }
+}
+
+/// Waits until `stop` is true or its sender gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone: nobody could stop this task any more.
+    drop(stop.wait_for(|&stop| stop).await);
+}
+
+#[derive(Clone)]
+struct BusTask {
+    bus: Arc<Bus>,
+    site: Arc<Site>,
+    monitor: Arc<Monitor>,
+    out: mpsc::Sender<Sample>,
+    stop: watch::Receiver<bool>,
+}
+
+impl BusTask {
+    async fn run(self) {
+        match &self.bus.link {
+            Link::Tcp { host, port } => {
+                let connection = tcp::connection(&self.bus, host, *port);
+                self.serve(connection).await;
+            }
+            Link::Serial(link) => {
+                let connection = serial::connection(&self.bus, link);
+                self.serve(connection).await;
+            }
+        }
+    }
+
+    async fn serve<T: Transport>(mut self, mut connection: Connection<T>) {
+        let site = Arc::clone(&self.site);
+        let devices: Vec<(DeviceId, &Device)> =
+            self.bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?))).collect();
+        let slots: Vec<Slot> = devices.iter().map(|(_, device)| Slot::every(device.poll_interval)).collect();
+        let start = Instant::now();
+        let mut schedule = Schedule::new(slots, Duration::ZERO);
+        let mut overruns = Overruns::default();
+        loop {
+            match schedule.next(start.elapsed()) {
+                Turn::Poll { place, missed } => {
+                    let Some(&(id, device)) = devices.get(place) else { return };
+                    overruns.count(&self.bus.name, missed);
+                    let sample = tokio::select! {
+                        biased;
+                        () = stopped(&mut self.stop) => return,
+                        sample = poll(&mut connection, id, device) => sample,
+                    };
+                    self.report(device, &sample);
+                    if self.out.send(sample).await.is_err() {
+                        return;
+                    }
+                }
+                Turn::Wait { until } => {
+                    let until = start.checked_add(until).unwrap_or_else(|| start + OVERRUN_REPORT);
+                    tokio::select! {
+                        biased;
+                        () = stopped(&mut self.stop) => return,
+                        () = connection.tend() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+                Turn::Nothing => return stopped(&mut self.stop).await,
+            }
+        }
+    }
+
+    /// Counts the poll, and logs the first one and each change of the device's health.
+    fn report(&self, device: &Device, sample: &Sample) {
+        let outcome = sample.answers.iter().rev().find_map(|answer| answer.as_ref().err().copied());
+        let changed = self.monitor.polled(sample.device, outcome.map_or(Ok(()), Err));
+        match outcome {
+            _ if !changed => {}
+            None => info!(bus = self.bus.name, device = device.name, unit = %device.unit, "the device answers"),
+            Some(reason) => {
+                warn!(bus = self.bus.name, device = device.name, unit = %device.unit, %reason, "the device has no good answer");
+            }
+        }
+    }
+}
+
+/// Asks everything that one poll of the device asks.
+async fn poll<T: Transport>(connection: &mut Connection<T>, id: DeviceId, device: &Device) -> Sample {
+    let mut answers = Vec::with_capacity(device.requests.len());
+    let mut arrived = None;
+    let mut silent = false;
+    for request in &device.requests {
+        if silent {
+            // A silent unit costs one timeout, not one for each request.
+            answers.push(Err(Reason::Timeout));
+            continue;
+        }
+        let answer = connection.ask(device.unit, request).await;
+        match answer {
+            Ok(_) | Err(Reason::Exception(_)) => arrived = Some(now()),
+            Err(Reason::Timeout) => silent = true,
+            Err(_) => {}
+        }
+        answers.push(answer);
+    }
+    let (t, at) = arrived.unwrap_or_else(now);
+    Sample { device: id, t, at, answers }
+}
+
+fn now() -> (Timestamp, std::time::Instant) {
+    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    };
+    (Timestamp::from_unix_nanos(nanos), std::time::Instant::now())
+}
+
+/// Polls that a bus had no time for.
+#[derive(Default)]
+struct Overruns {
+    missed: u64,
+    reported: Option<Instant>,
+}
+
+impl Overruns {
+    fn count(&mut self, bus: &str, missed: u64) {
+        self.missed = self.missed.saturating_add(missed);
+        if self.missed > 0 && self.reported.is_none_or(|last| last.elapsed() >= OVERRUN_REPORT) {
+            warn!(bus, missed = self.missed, "the bus does not keep up with its poll intervals, polls were skipped");
+            *self = Self { missed: 0, reported: Some(Instant::now()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_anew_until_it_ends_by_itself() {
+        let starts = Arc::new(AtomicU32::new(0));
+        let (_keep, stop) = watch::channel(false);
+        let counted = Arc::clone(&starts);
+        supervise("line".to_owned(), stop, move || {
+            let start = counted.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(start == 2, "start {start} fails") }
+        })
+        .await;
+        assert_eq!(starts.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panicked_is_not_started_anew_after_stop() {
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(supervise("line".to_owned(), stopping, || async { panic!("always") }));
+        sleep(10 * RESTART_PAUSE).await;
+        assert!(!task.is_finished());
+        stop.send_replace(true);
+        task.await.unwrap();
+    }
+}
