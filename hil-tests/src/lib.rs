@@ -2,6 +2,9 @@
 //!
 //! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
 
+pub mod broker;
 pub mod peers;
 pub mod pki;
+pub mod received;
 pub mod site;
+pub mod subscriber;
