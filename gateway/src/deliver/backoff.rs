@@ -1,0 +1,72 @@
+//! How long to wait before the next try to connect. Pure: chance comes in as an argument.
+
+use std::time::Duration;
+
+/// Pauses between tries: each drawn from the whole span between the first pause and a bound that doubles up to the
+/// longest ("full jitter"), so that the gateways of a city do not all come back in the same second.
+#[derive(Clone, Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    bound: Duration,
+}
+
+impl Backoff {
+    /// Starts with the first pause.
+    pub(super) fn new((first, longest): (Duration, Duration)) -> Self {
+        Self { first, longest: longest.max(first), bound: first }
+    }
+
+    /// Returns the next pause; `chance` is 0.0..1.0.
+    pub(super) fn pause(&mut self, chance: f64) -> Duration {
+        let pause = self.first + (self.bound - self.first).mul_f64(chance.clamp(0.0, 1.0));
+        self.bound = (self.bound * 2).min(self.longest);
+        pause
+    }
+
+    /// Starts anew, after a connection that delivered something.
+    pub(super) fn reset(&mut self) {
+        self.bound = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_bound_doubles_up_to_the_longest_pause() {
+        let mut backoff = Backoff::new((SECOND, 10 * SECOND));
+        let pauses: Vec<_> = (0..6).map(|_| backoff.pause(1.0).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn the_whole_span_is_used() {
+        let mut backoff = Backoff::new((SECOND, 9 * SECOND));
+        for _ in 0..5 {
+            backoff.pause(0.0);
+        }
+        assert_eq!(backoff.pause(0.0), SECOND);
+        assert_eq!(backoff.pause(0.5), 5 * SECOND);
+    }
+
+    #[test]
+    fn a_reset_starts_anew() {
+        let mut backoff = Backoff::new((SECOND, 10 * SECOND));
+        for _ in 0..5 {
+            backoff.pause(1.0);
+        }
+        backoff.reset();
+        assert_eq!(backoff.pause(1.0), SECOND);
+    }
+
+    #[test]
+    fn a_longest_pause_below_the_first_is_the_first() {
+        let mut backoff = Backoff::new((5 * SECOND, SECOND));
+        assert_eq!(backoff.pause(1.0), 5 * SECOND);
+        assert_eq!(backoff.pause(1.0), 5 * SECOND);
+    }
+}
