@@ -156,6 +156,21 @@ fn the_raw_bits_are_in_abcd_order_whatever_the_wire_does() {
 }
 
 #[test]
+fn a_marker_that_is_no_value_of_its_type_still_has_bits() {
+    for (of, registers, order, bits) in [
+        (ValueType::F32, vec![0x0000, 0x7FC0], WordOrder::Cdab, 0x7FC0_0000),
+        (ValueType::Bcd16, vec![0xFFFF], WordOrder::Abcd, 0xFFFF),
+        (ValueType::F64, vec![0xFFFF; 4], WordOrder::Dcba, u64::MAX),
+    ] {
+        assert!(of.decode(&registers, order).is_err());
+        assert_eq!(of.bits(&registers, order), Ok(bits));
+    }
+    let error = ValueError::Registers { got: 1, expected: 2 };
+    assert_eq!(ValueType::F32.bits(&[0], WordOrder::Abcd), Err(error));
+    assert_eq!(error.to_string(), "1 registers, the type takes 2");
+}
+
+#[test]
 fn a_bcd_digit_above_nine_is_named_with_its_place() {
     for (of, registers, got, place) in [
         (ValueType::Bcd16, vec![0xA000], 0xA, 3),
