@@ -58,11 +58,16 @@ pub enum Reason {
     /// The value is physically impossible for the property.
     OutOfRange,
     /// A reason this edition does not know, kept by its code.
-    Other(u8),
+    Other(UnknownReason),
 }
 
+/// Code of a reason that this edition does not know. Only [`Reason::from_code`] makes one, so that no known reason has
+/// two forms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UnknownReason(u16);
+
 impl Reason {
-    /// Returns the code kept in records: 0x01..=0xFF, or 0x100 + the exception code.
+    /// Returns the code kept in records: 0x01..=0xFF, or 0x100 + the exception code. No two reasons share a code.
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
@@ -74,12 +79,12 @@ impl Reason {
             Self::Missing => 0x06,
             Self::NotAValue => 0x07,
             Self::OutOfRange => 0x08,
-            Self::Other(code) => code as u16,
+            Self::Other(UnknownReason(code)) => code,
             Self::Exception(code) => 0x100 | code.code() as u16,
         }
     }
 
-    /// Takes the code kept in records.
+    /// Takes the code kept in records; [`code`](Self::code) of the reason is the code again.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "the low byte is what is wanted")]
     pub const fn from_code(code: u16) -> Self {
@@ -92,8 +97,8 @@ impl Reason {
             0x06 => Self::Missing,
             0x07 => Self::NotAValue,
             0x08 => Self::OutOfRange,
-            _ if code & 0x100 != 0 => Self::Exception(ExceptionCode::new(code as u8)),
-            _ => Self::Other(code as u8),
+            0x100..=0x1FF => Self::Exception(ExceptionCode::new(code as u8)),
+            _ => Self::Other(UnknownReason(code)),
         }
     }
 }
@@ -110,7 +115,7 @@ impl fmt::Display for Reason {
             Self::Missing => f.write_str("missing"),
             Self::NotAValue => f.write_str("not-a-value"),
             Self::OutOfRange => f.write_str("out-of-range"),
-            Self::Other(code) => write!(f, "other-{code:02x}"),
+            Self::Other(UnknownReason(code)) => write!(f, "other-{code:02x}"),
         }
     }
 }

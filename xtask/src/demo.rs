@@ -10,7 +10,7 @@ pub(crate) struct Options {
     /// How long to run
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// Print the result as JSON, last on standard output
+    /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
 }

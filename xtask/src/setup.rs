@@ -58,7 +58,7 @@ fn packages() -> Result<(), Failure> {
     };
     let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
     if apt_get(&install).is_err() {
-        println!("-- the package lists may be missing or old");
+        eprintln!("-- the package lists may be missing or old");
         apt_get(&["update"])?;
         apt_get(&install)?;
     }

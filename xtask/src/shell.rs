@@ -1,4 +1,5 @@
-//! Runs commands in the open: each is printed as a person would type it, with the time it took.
+//! Runs commands in the open: each is printed on standard error as a person would type it, with the time it took;
+//! standard output is the command's own.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -126,22 +127,22 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 /// Becomes the command: signals reach it and its exit code is ours. Returns only if it could not be started.
 pub(crate) fn become_command(command: &mut Command) -> Failure {
     use std::os::unix::process::CommandExt as _;
-    println!("$ {}", typed(command));
+    eprintln!("$ {}", typed(command));
     let error = command.exec();
     Failure::NotStarted { command: typed(command), error }
 }
 
 /// Says that a step is left out, and why.
 pub(crate) fn skipped(step: &str, why: &str) {
-    println!("-- skipped: {step}: {why}");
+    eprintln!("-- skipped: {step}: {why}");
 }
 
 fn timed(command: &mut Command, run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>) -> Result<(), Failure> {
     let typed = typed(command);
-    println!("$ {typed}");
+    eprintln!("$ {typed}");
     let started = Instant::now();
     let status = run(command).map_err(|error| Failure::NotStarted { command: typed.clone(), error })?;
-    println!("-- {:.1} s: {typed}", started.elapsed().as_secs_f64());
+    eprintln!("-- {:.1} s: {typed}", started.elapsed().as_secs_f64());
     if status.success() { Ok(()) } else { Err(Failure::Ended { command: typed, status }) }
 }
 

@@ -32,8 +32,8 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     // The whole workspace, as `cargo test` builds it too: the daemon alone would have other features and be built twice.
     run(&mut cargo("build --workspace"))?;
     bare_metal()?;
-    tests(options.quick)?;
-    println!("xtask: all of it holds, {:.0} s", started.elapsed().as_secs_f64());
+    let totals = tests(options.quick)?;
+    println!("xtask: all of it holds, {:.0} s; all tests together:\n{totals}", started.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -58,8 +58,8 @@ fn bare_metal() -> Result<(), Failure> {
     }
 }
 
-/// Runs the tests, then closes with their sum in cargo's own words.
-fn tests(quick: bool) -> Result<(), Failure> {
+/// Runs the tests and adds them up.
+fn tests(quick: bool) -> Result<Totals, Failure> {
     let commands: &[&str] = if quick {
         &["test --no-fail-fast --workspace --exclude ganglion-hil", "test --no-fail-fast -p ganglion-hil --lib"]
     } else {
@@ -73,6 +73,8 @@ fn tests(quick: bool) -> Result<(), Failure> {
         .iter()
         .try_for_each(|words| run_seen(cargo(words).args(["--", "--color", color]), |line| totals.see(line)));
     totals.took(started.elapsed());
-    println!("\nAll packages together:\n{totals}");
-    outcome
+    if outcome.is_err() {
+        println!("all tests together:\n{totals}");
+    }
+    outcome.map(|()| totals)
 }

@@ -11,7 +11,7 @@ pub(crate) fn check() -> Result<(), Failure> {
     let found = providers(&output(&mut tree)?);
     match found.as_slice() {
         [provider] => {
-            println!("-- one TLS provider in the daemon: {provider}");
+            eprintln!("-- one TLS provider in the daemon: {provider}");
             Ok(())
         }
         _ => Err(Failure::Check(format!(

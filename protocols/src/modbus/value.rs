@@ -119,10 +119,7 @@ impl ValueType {
     /// [`ValueError::BcdDigit`] for a BCD digit above 9, [`ValueError::NotFinite`] for a float that is infinite or no
     /// number.
     pub fn decode(self, registers: &[u16], order: WordOrder) -> Result<Raw, ValueError> {
-        if registers.len() != usize::from(self.registers()) {
-            return Err(ValueError::Registers { got: registers.len(), expected: self.registers() });
-        }
-        let bits = order.join(registers);
+        let bits = self.bits(registers, order)?;
         let value = match self {
             Self::Bool => Value::Bool(bits != 0),
             Self::U16 | Self::U32 | Self::U64 => Value::Uint(bits),
@@ -141,6 +138,19 @@ impl ValueType {
             }
         };
         Ok(Raw { value, bits })
+    }
+
+    /// Joins the registers into one number in `ABCD` order, whatever they hold: a device's marker for "no value" may be
+    /// a NaN or a BCD digit above 9, which [`decode`](Self::decode) refuses.
+    ///
+    /// # Errors
+    /// [`ValueError::Registers`] when `registers` is not as long as [`registers`](Self::registers) says.
+    pub fn bits(self, registers: &[u16], order: WordOrder) -> Result<u64, ValueError> {
+        if registers.len() == usize::from(self.registers()) {
+            Ok(join(registers, order))
+        } else {
+            Err(ValueError::Registers { got: registers.len(), expected: self.registers() })
+        }
     }
 }
 
