@@ -17,8 +17,8 @@ use ganglion_protocols::Reason;
 use line::{Heard, Line, Said, truth};
 
 const RESPONSE_TIMEOUT: Duration = ms(20);
-const LATE_REPLY: Duration = ms(100);
-/// Latest answer after its request, 15 ms within what the guard allows for.
+const LATE_REPLY: Duration = ms(120);
+/// Latest answer after the units heard its request, well within what the guard allows for: they may hear it late.
 const LATEST: Duration = ms(105);
 const LINES: u64 = 48;
 const COUNT: u16 = 4;

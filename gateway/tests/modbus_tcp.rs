@@ -124,7 +124,7 @@ async fn a_silent_unit_costs_one_timeout_a_poll_and_its_neighbour_is_read() {
 #[tokio::test]
 async fn a_late_answer_is_never_taken_for_the_next_one() {
     let late = |asked: &Asked| {
-        let pause = if asked.number % 3 == 0 { ms(200) } else { ms(0) };
+        let pause = if asked.number.is_multiple_of(3) { ms(200) } else { ms(0) };
         vec![Step::Pause(pause), Step::Send(asked.answer())]
     };
     let server = Server::start(late).await;
@@ -153,7 +153,7 @@ async fn a_late_answer_is_never_taken_for_the_next_one() {
 async fn crc_bytes_that_a_gateway_leaks_after_its_answers_do_no_harm() {
     let leaky = |asked: &Asked| {
         let tail = Step::Send(vec![0x12, 0x34]);
-        vec![Step::Send(asked.answer()), Step::Pause(ms(if asked.number % 2 == 0 { 5 } else { 0 })), tail]
+        vec![Step::Send(asked.answer()), Step::Pause(ms(if asked.number.is_multiple_of(2) { 5 } else { 0 })), tail]
     };
     let server = Server::start(leaky).await;
     let mut acquisition = acquire(vec![plan(&server, vec![(1, ms(30), vec![holding(10, 4)])])]);

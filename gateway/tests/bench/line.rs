@@ -1,10 +1,13 @@
 //! A pseudo-terminal with Modbus units at its other end.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails its test")]
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,14 +34,21 @@ impl Heard {
         u16::from_be_bytes([self.frame[4], self.frame[5]])
     }
 
+    pub(crate) fn exception(&self, code: u8) -> Vec<u8> {
+        with_crc(vec![self.unit(), self.frame[1] | 0x80, code])
+    }
+
     /// Returns the answer with the true values of `count` registers, as `unit` would give it.
     pub(crate) fn answer(&self, unit: u8, count: u16) -> Vec<u8> {
         let mut frame = vec![unit, self.frame[1], u8::try_from(2 * count).unwrap()];
         frame.extend((0..count).flat_map(|place| truth(unit, self.address() + place).to_be_bytes()));
-        let crc = crc(&frame);
-        frame.extend(crc.to_le_bytes());
-        frame
+        with_crc(frame)
     }
+}
+
+fn with_crc(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.extend(crc(&frame).to_le_bytes());
+    frame
 }
 
 /// What one write of the units puts on the line, and how long after the request.
@@ -60,6 +70,7 @@ pub(crate) fn crc(bytes: &[u8]) -> u16 {
 pub(crate) struct Line {
     pub(crate) path: PathBuf,
     kept_open: Option<OwnedFd>,
+    unplugged: Arc<AtomicBool>,
     units: Option<JoinHandle<()>>,
 }
 
@@ -70,6 +81,8 @@ impl Line {
         let pty = openpty(None, None).unwrap();
         let path = ttyname(&pty.slave).unwrap();
         let mut wire = File::from(pty.master);
+        let unplugged = Arc::new(AtomicBool::new(false));
+        let unplug = Arc::clone(&unplugged);
         let units = std::thread::spawn(move || {
             let (mut buffer, mut filled) = ([0; 8], 0);
             // The read ends with EIO when the last holder of the other end has closed it.
@@ -81,6 +94,9 @@ impl Line {
                 filled = 0;
                 let heard = Heard { at: Instant::now(), frame: buffer };
                 assert_eq!(crc(&buffer), 0, "a request is one whole frame");
+                if unplug.load(Ordering::Relaxed) {
+                    return;
+                }
                 for (delay, bytes) in say(&heard) {
                     std::thread::sleep(delay.saturating_sub(heard.at.elapsed()));
                     if heard.at.elapsed() <= latest && wire.write_all(&bytes).is_err() {
@@ -89,7 +105,12 @@ impl Line {
                 }
             }
         });
-        Self { path, kept_open: Some(pty.slave), units: Some(units) }
+        Self { path, kept_open: Some(pty.slave), unplugged, units: Some(units) }
+    }
+
+    /// Pulls the adapter out when the next request arrives.
+    pub(crate) fn unplug(&self) {
+        self.unplugged.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A site of a few buses, the acquire stage over it, and the samples it makes.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails its test")]
 
 use std::sync::Arc;
 use std::time::Duration;
