@@ -3,6 +3,7 @@
 //! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
 
 pub mod broker;
+mod gate;
 pub mod peers;
 pub mod pki;
 pub mod received;
