@@ -230,6 +230,6 @@ mod tests {
         assert_eq!([count("[[bus]]"), count("[[bus.device]]")], [2, 4]);
         assert_eq!([count("kind = \"serial\""), count("parity = \"even\""), count("port = 1502")], [1, 1, 1]);
         assert_eq!(count("name = \"a\\\"b\""), 2);
-        assert_eq!([count("template = \"flow-meter\""), count("id = \"330502-9101-000001-07\"")], [4, 1], "{text}");
+        assert_eq!([count("template = \"flow-meter\""), count("id = \"330502-9101-000001-31\"")], [4, 1], "{text}");
     }
 }

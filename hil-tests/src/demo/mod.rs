@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use daemon::{Daemon, Snapshot};
-pub use ledger::{Ledger, Row};
-pub use stage::Stage;
+pub use daemon::{Counts, Daemon, Snapshot, Uplink};
+pub use ledger::{End, Ledger, Row};
+pub use stage::{Simulated, Stage};
 
 use table::Screen;
 
@@ -80,8 +80,10 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let drained = daemon.end()?;
     let last = daemon.last_status();
     // The broker may still be handing over what it acknowledged to the daemon.
-    let all_in = stage.wait_for_the_rest(last.as_ref(), Duration::from_secs(5));
-    let ledger = Ledger::draw(&stage, last.as_ref(), outage, drained && all_in, interrupted);
+    stage.wait_for_the_rest(last.as_ref(), Duration::from_secs(5));
+    let ledger = stage
+        .subscriber
+        .look(|view| Ledger::draw(&stage.devices, &view.received, last.as_ref(), End { outage, drained, interrupted }));
     drop(show);
     let mut out = io::stdout().lock();
     if options.json {
@@ -163,7 +165,7 @@ fn watch_interrupts() -> io::Result<Arc<AtomicUsize>> {
 enum Show {
     Nothing,
     Screen(Screen),
-    Log(Option<Instant>),
+    Log(Option<(Instant, String)>),
 }
 
 impl Show {
@@ -179,9 +181,12 @@ impl Show {
         match self {
             Self::Nothing => Ok(()),
             Self::Screen(screen) => screen.draw(&table::text(act, stage, status)),
-            Self::Log(last) if last.is_some_and(|last| last.elapsed() < TABLE_EVERY) => Ok(()),
             Self::Log(last) => {
-                *last = Some(Instant::now());
+                let told = last.as_ref().is_some_and(|(at, of)| of == act && at.elapsed() < TABLE_EVERY);
+                if told {
+                    return Ok(());
+                }
+                *last = Some((Instant::now(), act.to_owned()));
                 writeln!(io::stdout().lock(), "{}", table::text(act, stage, status))
             }
         }

@@ -14,7 +14,7 @@ use crate::pki::Pki;
 use crate::received::{Keep, Observation};
 use crate::site::{Endpoint, Host, Line, LineSettings, Model, Parity, Tick, Unit};
 use crate::site_file::{BusEntry, DeviceEntry, LinkEntry, SiteFile, resource};
-use crate::subscriber::{Subscriber, Subscription};
+use crate::subscriber::{Subscriber, Subscription, View};
 
 /// How long before an observation's time its value may have been true: the request, the answer and a retry.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -125,16 +125,18 @@ impl Stage {
         })
     }
 
-    /// Waits until the subscriber has every number that the daemon gave; says whether it has.
-    #[must_use]
-    pub fn wait_for_the_rest(&self, last: Option<&Snapshot>, within: Duration) -> bool {
-        let Some(last) = last else { return false };
-        self.subscriber.wait_until(within, |view| {
-            let complete = |(id, counts): (&String, &super::daemon::Counts)| {
-                counts.last_seq == 0 || view.received.resource(id).is_some_and(|seen| seen.lost(counts.last_seq) == 0)
-            };
-            last.resources.iter().all(complete)
-        })
+    /// Waits until the subscriber has every number that the daemon gave, at most `within`.
+    pub fn wait_for_the_rest(&self, last: Option<&Snapshot>, within: Duration) {
+        let complete = |view: &View| {
+            let mut resources = last.iter().flat_map(|last| &last.resources);
+            resources.all(|(id, counts)| {
+                let seen = view.received.resource(id);
+                seen.map_or(counts.last_seq, |seen| seen.lost(counts.last_seq)) == 0
+            })
+        };
+        if !self.subscriber.wait_until(within, complete) {
+            tracing::debug!("the subscriber never got everything");
+        }
     }
 
     /// Prints the last lines of the daemon's output to standard error.

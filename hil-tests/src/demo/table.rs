@@ -87,10 +87,11 @@ fn counts(stage: &Stage, status: Option<&Snapshot>) -> String {
 }
 
 fn value(reading: &Reading) -> String {
+    let text = reading.value.to_string();
     match reading.value.as_f64() {
-        Some(number) if reading.value.is_f64() => format!("{number:.3}"),
-        _ if reading.value.is_null() => "-".to_owned(),
-        _ => reading.value.to_string(),
+        Some(number) if text.len() > 12 => format!("{number:.6}"),
+        None if reading.value.is_null() => "-".to_owned(),
+        _ => text,
     }
 }
 
