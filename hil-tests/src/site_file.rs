@@ -79,8 +79,8 @@ pub struct DeviceEntry {
     pub unit: u8,
     /// What it is, which is also its template.
     pub model: Model,
-    /// The resource it observes.
-    pub resource: String,
+    /// What it observes, by the part's name in the template; a device with one resource has one part with an empty name.
+    pub resources: Vec<(String, String)>,
     /// Time from poll to poll, in milliseconds.
     pub poll_interval_ms: u32,
 }
@@ -161,8 +161,16 @@ impl BusEntry {
             line(out, "name", &quoted(&device.name));
             line(out, "unit", &device.unit.to_string());
             line(out, "template", &quoted(&device.model.to_string()));
-            line(out, "resource", &quoted(&device.resource));
             line(out, "poll_interval_ms", &device.poll_interval_ms.to_string());
+            for (_, resource) in device.resources.iter().filter(|(part, _)| part.is_empty()) {
+                line(out, "resource", &quoted(resource));
+            }
+            if device.resources.iter().any(|(part, _)| !part.is_empty()) {
+                out.push_str("\n[bus.device.resources]\n");
+            }
+            for (part, resource) in device.resources.iter().filter(|(part, _)| !part.is_empty()) {
+                line(out, part, &quoted(resource));
+            }
         }
     }
 }
@@ -208,7 +216,7 @@ mod tests {
             name: name.to_owned(),
             unit: 1,
             model: Model::FlowMeter,
-            resource: resource(330_502, 9305, 1),
+            resources: vec![(String::new(), resource(330_502, 9305, 1)), ("lane1".to_owned(), "x".to_owned())],
             poll_interval_ms: 1000,
         };
         for (name, link) in [
@@ -229,7 +237,12 @@ mod tests {
         assert_eq!([count("[gateway]"), count("[broker]"), count("[buffer]")], [1, 1, 1]);
         assert_eq!([count("[[bus]]"), count("[[bus.device]]")], [2, 4]);
         assert_eq!([count("kind = \"serial\""), count("parity = \"even\""), count("port = 1502")], [1, 1, 1]);
+        assert_eq!([count("[bus.device.resources]"), count("lane1 = \"x\"")], [4, 4]);
         assert_eq!(count("name = \"a\\\"b\""), 2);
-        assert_eq!([count("template = \"flow-meter\""), count("id = \"330502-9101-000001-31\"")], [4, 1], "{text}");
+        assert_eq!(
+            [count("template = \"ultrasonic-flow-meter\""), count("id = \"330502-9101-000001-31\"")],
+            [4, 1],
+            "{text}"
+        );
     }
 }

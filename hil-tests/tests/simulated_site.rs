@@ -59,7 +59,7 @@ fn read_two(port: u64) -> std::io::Result<[u8; 13]> {
 fn it_says_where_it_listens_and_takes_faults_and_plugs_as_commands() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("rs485");
-    let line = format!("{},9600,E,1,1:pressure-transmitter,2:flow-meter", path.display());
+    let line = format!("{},9600,E,1,1:pressure-transmitter,2:ultrasonic-flow-meter", path.display());
     let mut site = Program::start(&["--line", &line, "--tcp", "0,1:bench-1000", "--seed", "7"]);
     let ready: serde_json::Value = serde_json::from_str(&site.line()).expect("JSON");
     assert_eq!(ready["lines"][0].as_str(), path.to_str());

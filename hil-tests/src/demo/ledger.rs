@@ -94,7 +94,7 @@ impl Row {
         let observations = seen.into_iter().flat_map(|seen| seen.observations().values());
         Self {
             resource: device.resource.clone(),
-            device: device.name.to_owned(),
+            device: format!("{} {}", device.name, device.part).trim_end().to_owned(),
             sampled: counts.sampled,
             durable: counts.durable,
             delivered: counts.delivered,
@@ -111,13 +111,13 @@ impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<22} {:<16} {:>8} {:>8} {:>9} {:>8} {:>10} {:>5} {:>5}",
+            "{:<22} {:<20} {:>8} {:>8} {:>9} {:>8} {:>10} {:>5} {:>5}",
             "resource", "device", "sampled", "durable", "delivered", "received", "duplicated", "lost", "wrong"
         )?;
         for row in &self.resources {
             writeln!(
                 f,
-                "{:<22} {:<16} {:>8} {:>8} {:>9} {:>8} {:>10} {:>5} {:>5}",
+                "{:<22} {:<20} {:>8} {:>8} {:>9} {:>8} {:>10} {:>5} {:>5}",
                 row.resource,
                 row.device,
                 row.sampled,
@@ -171,7 +171,10 @@ mod tests {
             let topic = "city/v1/330502/water/9601/000041/obs";
             received.message(topic, payload.to_string().as_bytes(), SystemTime::now());
         }
-        (vec![Simulated { name: "main-pressure", resource: ID.to_owned(), unit }], received)
+        (
+            vec![Simulated { name: "main-pressure".to_owned(), part: String::new(), resource: ID.to_owned(), unit }],
+            received,
+        )
     }
 
     fn said(sampled: u64) -> Snapshot {

@@ -26,7 +26,7 @@ pub struct Stage {
     pub subscriber: Subscriber,
     /// The broker.
     pub broker: Broker,
-    /// The devices, in the order of the table.
+    /// The resources and their devices, in the order of the table.
     pub devices: Vec<Simulated>,
     /// The daemon's site file.
     pub site_file: PathBuf,
@@ -40,11 +40,13 @@ pub struct Stage {
     _folder: TempDir,
 }
 
-/// One simulated device and what it observes.
+/// One resource and the simulated device that observes it.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     /// Its name in the site file.
-    pub name: &'static str,
+    pub name: String,
+    /// Which of the device's resources, empty when it has only one.
+    pub part: String,
     /// The resource.
     pub resource: String,
     /// The device itself.
@@ -64,36 +66,49 @@ impl Stage {
         fs::create_dir(&data_dir)?;
         let pki = Pki::create(&pki_dir)?;
         let broker = Broker::start(&pki.ca, &pki.broker)?;
-        let device = |name, id, model, class, serial| Simulated {
-            name,
-            resource: resource(330_502, class, serial),
-            unit: Unit::new(id, model, u64::from(serial)),
-        };
+        let unit = |id, model, seed| Unit::new(id, model, seed);
         let on_line = [
-            device("main-pressure", 1, Model::PressureTransmitter, 9601, 41),
-            device("main-flow", 2, Model::FlowMeter, 9305, 12),
-            device("creek-level", 3, Model::WaterLevelGauge, 9505, 7),
+            unit(1, Model::PressureTransmitter, 41),
+            unit(2, Model::FlowMeter, 12),
+            unit(3, Model::WaterLevelGauge, 7),
         ];
-        let on_tcp = [device("crossing-loops", 1, Model::LoopDetector, 9401, 118)];
-        let units = |devices: &[Simulated]| devices.iter().map(|device| Arc::clone(&device.unit)).collect();
+        let loops = unit(1, Model::LoopDetector, 118);
+        let lanes = (1..=4).map(|lane| (format!("lane{lane}"), resource(330_502, 9401, 210 + lane)));
+        let one = |resource: String| vec![(String::new(), resource)];
+        let entries = [
+            entry("main-pressure", &on_line[0], one(resource(330_502, 9601, 41))),
+            entry("main-flow", &on_line[1], one(resource(330_502, 9305, 12))),
+            entry("creek-level", &on_line[2], one(resource(330_502, 9505, 7))),
+            entry("crossing-loops", &loops, lanes.collect()),
+        ];
+        let devices = entries.iter().zip(on_line.iter().chain([&loops])).flat_map(|(entry, unit)| {
+            entry.resources.iter().map(|(part, resource)| Simulated {
+                name: entry.name.clone(),
+                part: part.clone(),
+                resource: resource.clone(),
+                unit: Arc::clone(unit),
+            })
+        });
+        let devices = devices.collect();
         let settings = LineSettings::new(&within("rs485"), 9600, Parity::Even, 1);
-        let line = Line::start(settings.clone(), units(&on_line))?;
+        let line = Line::start(settings.clone(), on_line.to_vec())?;
         let host = Host::start()?;
-        let endpoint = host.listen(0, units(&on_tcp))?;
+        let endpoint = host.listen(0, vec![loops])?;
 
         let mut file = SiteFile::new(&fs::canonicalize(configs)?, &data_dir, broker.port(), &pki);
+        let [pressure, flow, level, loops] = entries;
         file.buses = vec![
             BusEntry {
                 name: "pump-house".to_owned(),
                 link: LinkEntry::Serial { line: settings, late_reply_ms: 500 },
                 response_timeout_ms: 500,
-                devices: on_line.iter().map(entry).collect(),
+                devices: vec![pressure, flow, level],
             },
             BusEntry {
                 name: "crossing".to_owned(),
                 link: LinkEntry::Tcp { port: endpoint.port() },
                 response_timeout_ms: 500,
-                devices: on_tcp.iter().map(entry).collect(),
+                devices: vec![loops],
             },
         ];
         let site_file = within("site.toml");
@@ -114,7 +129,7 @@ impl Stage {
         Ok(Self {
             subscriber,
             broker,
-            devices: on_line.into_iter().chain(on_tcp).collect(),
+            devices,
             site_file,
             data_dir,
             log: within("daemon.log"),
@@ -158,19 +173,15 @@ impl Simulated {
         let t = SystemTime::from(t);
         let (since, until) = (Tick::at(t - WINDOW), Tick::at(t));
         let never = |(name, reading): &(&String, &crate::received::Reading)| {
-            let value = reading.value.as_f64().unwrap_or(f64::NAN);
+            let state = reading.value.as_bool().map(|state| f64::from(u8::from(state)));
+            let value = reading.value.as_f64().or(state).unwrap_or(f64::NAN);
+            let name = (self.part.as_str(), name.as_str());
             self.unit.model.ever_had(self.unit.seed, name, value, since, until) == Some(false)
         };
         good.filter(never).count() as u64
     }
 }
 
-fn entry(device: &Simulated) -> DeviceEntry {
-    DeviceEntry {
-        name: device.name.to_owned(),
-        unit: device.unit.id,
-        model: device.unit.model,
-        resource: device.resource.clone(),
-        poll_interval_ms: 1000,
-    }
+fn entry(name: &str, unit: &Unit, resources: Vec<(String, String)>) -> DeviceEntry {
+    DeviceEntry { name: name.to_owned(), unit: unit.id, model: unit.model, resources, poll_interval_ms: 1000 }
 }

@@ -19,11 +19,12 @@ impl Screen {
         Self(())
     }
 
-    /// Draws over what was there.
+    /// Draws over what was there, as much as the terminal is high.
     pub(super) fn draw(&self, text: &str) -> io::Result<()> {
+        let height = terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0));
         let mut frame = String::from("\x1b[H");
-        for line in text.lines() {
-            frame.push_str(line);
+        for line in fitting(text, height) {
+            frame.push_str(&line);
             frame.push_str("\x1b[K\r\n");
         }
         frame.push_str("\x1b[J");
@@ -39,6 +40,18 @@ impl Drop for Screen {
         // Without a terminal there is nothing to give back.
         drop(io::stdout().flush());
     }
+}
+
+/// Returns the lines that fit above the last line of a terminal; one says how many do not.
+fn fitting(text: &str, height: usize) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let room = height.saturating_sub(1);
+    if lines.len() > room {
+        let hidden = lines.len() - room.saturating_sub(1);
+        lines.truncate(room.saturating_sub(1));
+        lines.push(format!("… and {hidden} more in a higher window"));
+    }
+    lines
 }
 
 /// Returns what is known now: what happens, how much waits, and the newest reading of every property.
@@ -89,7 +102,7 @@ fn counts(stage: &Stage, status: Option<&Snapshot>) -> String {
 fn value(reading: &Reading) -> String {
     let text = reading.value.to_string();
     match reading.value.as_f64() {
-        Some(number) if text.len() > 12 => format!("{number:.6}"),
+        Some(number) if reading.value.is_f64() && text.len() > 12 => format!("{number:.6}"),
         None if reading.value.is_null() => "-".to_owned(),
         _ => text,
     }
@@ -107,4 +120,28 @@ fn age(t: &str) -> String {
     let measured = t.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
     let age = measured.and_then(|measured| SystemTime::now().duration_since(measured).ok());
     age.map_or_else(String::new, |age| format!("{:.1} s", age.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_the_terminal_is_counted_instead_of_shown() {
+        assert_eq!(fitting("a\nb\nc", 4), ["a", "b", "c"]);
+        assert_eq!(fitting("a\nb\nc\nd", 4), ["a", "b", "… and 2 more in a higher window"]);
+    }
+
+    #[test]
+    fn values_keep_their_digits_and_long_ones_are_cut() {
+        let shown = |value: serde_json::Value| {
+            let (unit, quality) = (String::new(), "good".to_owned());
+            super::value(&Reading { value, unit, quality, reason: None })
+        };
+        assert_eq!(shown(0.412.into()), "0.412");
+        assert_eq!(shown(51.857_677_459_716_8.into()), "51.857677");
+        assert_eq!(shown(u64::MAX.into()), "18446744073709551615");
+        assert_eq!(shown(true.into()), "true");
+        assert_eq!(shown(serde_json::Value::Null), "-");
+    }
 }

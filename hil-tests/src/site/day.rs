@@ -77,6 +77,13 @@ pub enum Quantity {
         /// The lane, from 0.
         lane: u8,
     },
+    /// Whether a vehicle stands on the loop of a lane, 0 or 1.
+    VehiclePresent {
+        /// The lane, from 0.
+        lane: u8,
+    },
+    /// Strength of an instrument's own echo, in %.
+    Signal,
     /// A status word that says "no fault".
     Status,
 }
@@ -100,6 +107,11 @@ impl Quantity {
                 (30.0 * share + 6.0 * noise(seed, 10 + u64::from(lane), t, 15.0) * share).clamp(0.0, 100.0)
             }
             Self::Speed { lane } => 62.0 - 0.7 * Self::Occupancy { lane }.at(seed, tick),
+            Self::VehiclePresent { lane } => {
+                let share = Self::Occupancy { lane }.at(seed, tick) / 100.0;
+                f64::from(u8::from(unit(seed, 20 + u64::from(lane), (t / 2.0).floor()) < share))
+            }
+            Self::Signal => (90.0 + 5.0 * noise(seed, 8, t, 20.0)).round(),
             Self::Status => 0.0,
         }
     }
@@ -228,6 +240,8 @@ mod tests {
             (Quantity::Flow, 10.0..=140.0),
             (Quantity::Velocity, 0.03..=0.6),
             (Quantity::Level, 1.0..=3.0),
+            (Quantity::Signal, 80.0..=100.0),
+            (Quantity::VehiclePresent { lane: 1 }, 0.0..=1.0),
         ];
         for (quantity, range) in fixed.into_iter().chain(lanes) {
             for second in (0..86_400).step_by(37) {

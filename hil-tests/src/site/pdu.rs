@@ -146,11 +146,11 @@ mod tests {
         let mut words = Vec::new();
         request.parse_u16(&reply, &mut words).expect("a good answer");
         assert_eq!(Some(words), unit.read(Table::Holding, 0, 7, TICK));
-        let unit = Unit::new(1, Model::PressureTransmitter, 3);
-        let (request, reply) = ask(&unit, |request, frame| request.generate_get_inputs(0, 3, frame).expect("made"));
+        let unit = Unit::new(3, Model::WaterLevelGauge, 3);
+        let (request, reply) = ask(&unit, |request, frame| request.generate_get_inputs(0, 4, frame).expect("made"));
         let mut words = Vec::new();
         request.parse_u16(&reply, &mut words).expect("a good answer");
-        assert_eq!(Some(words), unit.read(Table::Input, 0, 3, TICK));
+        assert_eq!(Some(words), unit.read(Table::Input, 0, 4, TICK));
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn another_implementation_sees_the_exception_for_an_address_outside() {
         let unit = Unit::new(2, Model::FlowMeter, 3);
-        let (request, reply) = ask(&unit, |request, frame| request.generate_get_holdings(5, 3, frame).expect("made"));
+        let (request, reply) = ask(&unit, |request, frame| request.generate_get_holdings(90, 3, frame).expect("made"));
         let mut words: Vec<u16> = Vec::new();
         assert_eq!(request.parse_u16(&reply, &mut words), Err(ErrorKind::IllegalDataAddress));
     }

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn endpoint(host: &Host) -> Endpoint {
-        let units = vec![Unit::new(1, Model::LoopDetector, 3), Unit::new(2, Model::Bench { registers: 10 }, 3)];
+        let units = vec![Unit::new(1, Model::PressureTransmitter, 3), Unit::new(2, Model::Bench { registers: 10 }, 3)];
         host.listen(0, units).expect("a free port")
     }
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn ask(stream: &mut std::net::TcpStream, unit: u8) -> Vec<u8> {
-        stream.write_all(&[0x12, 0x34, 0, 0, 0, 6, unit, 3, 0, 0, 0, 4]).expect("sent");
+        stream.write_all(&[0x12, 0x34, 0, 0, 0, 6, unit, 3, 0, 0, 0, 3]).expect("sent");
         let mut header = [0; HEADER];
         stream.read_exact(&mut header).expect("a header");
         let mut body = vec![0; usize::from(header[5]) - 1];
@@ -239,9 +239,9 @@ mod tests {
         for (place, id) in [(0, 1), (1, 2)] {
             let before = Tick::now();
             let reply = ask(&mut stream, id);
-            assert_eq!(reply[..9], [0x12, 0x34, 0, 0, 0, 11, id, 3, 8]);
+            assert_eq!(reply[..9], [0x12, 0x34, 0, 0, 0, 9, id, 3, 6]);
             let words: Vec<u16> = reply[9..].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-            let true_at = |tick| endpoint.units[place].read(Table::Holding, 0, 4, Tick(tick)) == Some(words.clone());
+            let true_at = |tick| endpoint.units[place].read(Table::Holding, 0, 3, Tick(tick)) == Some(words.clone());
             assert!((before.0..=Tick::now().0).any(true_at), "{words:?}");
         }
         assert_eq!(ask(&mut stream, 9)[6..], [9, 0x83, 0x0B]);

@@ -24,14 +24,16 @@ pub enum Table {
 /// How a number lies in registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
+    /// One coil or discrete input.
+    Bit,
     /// One register, unsigned.
     U16,
     /// One register, two's complement.
     I16,
+    /// Two registers, two's complement, high word first.
+    I32Abcd,
     /// Two registers, unsigned, low word first.
     U32Cdab,
-    /// Two registers, IEEE 754, high word first.
-    F32Abcd,
     /// Two registers, IEEE 754, low word first.
     F32Cdab,
 }
@@ -49,20 +51,22 @@ pub struct Cell {
     pub quantity: Quantity,
     /// Counts per unit of the quantity: 1000 for "0.001 MPa". Floats have 1.
     pub counts_per_unit: f64,
-    /// The property's name in the code directory, with its channel.
+    /// Which of the device's resources it belongs to, as its template calls it; empty when there is only one.
+    pub part: &'static str,
+    /// The property's name in the code directory.
     pub property: &'static str,
 }
 
-/// A kind of device: its register map.
+/// A kind of device: its register map, as the template of the same name reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Model {
-    /// Pipe-pressure node: input registers.
+    /// `pressure-transmitter`: holding registers.
     PressureTransmitter,
-    /// Ultrasonic flow meter: holding registers, floats with the low word first.
+    /// `ultrasonic-flow-meter`: holding registers, floats with the low word first.
     FlowMeter,
-    /// Water-level gauge: input registers, a float with the high word first.
+    /// `water-level-gauge`: input registers, a whole number of millimetres with the high word first.
     WaterLevelGauge,
-    /// Loop-detector controller of four lanes: ten holding registers a lane.
+    /// `loop-detector-controller`: four lanes, four input registers and a discrete input a lane.
     LoopDetector,
     /// Registers of which each names the second it was read in; all four tables hold the same.
     Bench {
@@ -76,42 +80,51 @@ const fn cell(
     form: Form,
     quantity: Quantity,
     counts_per_unit: f64,
-    property: &'static str,
+    (part, property): (&'static str, &'static str),
 ) -> Cell {
-    Cell { table, address, form, quantity, counts_per_unit, property }
+    Cell { table, address, form, quantity, counts_per_unit, part, property }
 }
 
 const PRESSURE_TRANSMITTER: &[Cell] = &[
-    cell((Table::Input, 0), Form::U16, Quantity::Pressure, 1000.0, "pressure"),
-    cell((Table::Input, 1), Form::I16, Quantity::WaterTemperature, 10.0, "temperature"),
-    cell((Table::Input, 2), Form::U16, Quantity::Battery, 100.0, "battery_voltage"),
+    cell((Table::Holding, 0), Form::I16, Quantity::Pressure, 1000.0, ("", "pressure")),
+    cell((Table::Holding, 1), Form::I16, Quantity::WaterTemperature, 10.0, ("", "temperature")),
+    cell((Table::Holding, 2), Form::U16, Quantity::Battery, 1000.0, ("", "battery_voltage")),
 ];
 
 const FLOW_METER: &[Cell] = &[
-    cell((Table::Holding, 0), Form::F32Cdab, Quantity::Flow, 1.0, "flow"),
-    cell((Table::Holding, 2), Form::F32Cdab, Quantity::Velocity, 1.0, "velocity"),
-    cell((Table::Holding, 4), Form::U32Cdab, Quantity::TotalVolume, 1.0, "total_volume"),
-    cell((Table::Holding, 6), Form::U16, Quantity::Status, 1.0, "status"),
+    cell((Table::Holding, 0), Form::F32Cdab, Quantity::Flow, 1.0, ("", "flow")),
+    cell((Table::Holding, 4), Form::F32Cdab, Quantity::Velocity, 1.0, ("", "velocity")),
+    cell((Table::Holding, 8), Form::U32Cdab, Quantity::TotalVolume, 10.0, ("", "total_volume")),
+    cell((Table::Holding, 91), Form::U16, Quantity::Signal, 1.0, ("", "signal_quality")),
 ];
 
 const WATER_LEVEL_GAUGE: &[Cell] = &[
-    cell((Table::Input, 0), Form::F32Abcd, Quantity::Level, 1.0, "level"),
-    cell((Table::Input, 2), Form::I16, Quantity::WaterTemperature, 10.0, "temperature"),
+    cell((Table::Input, 0), Form::I32Abcd, Quantity::Level, 1000.0, ("", "level")),
+    cell((Table::Input, 2), Form::I16, Quantity::WaterTemperature, 100.0, ("", "temperature")),
+    cell((Table::Input, 3), Form::U16, Quantity::Signal, 1.0, ("", "signal_quality")),
 ];
 
 const LOOP_DETECTOR: &[Cell] = &[
-    cell((Table::Holding, 0), Form::U16, Quantity::VehicleCount { lane: 0 }, 1.0, "vehicle_count.1"),
-    cell((Table::Holding, 2), Form::U16, Quantity::Occupancy { lane: 0 }, 10.0, "occupancy.1"),
-    cell((Table::Holding, 3), Form::U16, Quantity::Speed { lane: 0 }, 10.0, "speed.1"),
-    cell((Table::Holding, 10), Form::U16, Quantity::VehicleCount { lane: 1 }, 1.0, "vehicle_count.2"),
-    cell((Table::Holding, 12), Form::U16, Quantity::Occupancy { lane: 1 }, 10.0, "occupancy.2"),
-    cell((Table::Holding, 13), Form::U16, Quantity::Speed { lane: 1 }, 10.0, "speed.2"),
-    cell((Table::Holding, 20), Form::U16, Quantity::VehicleCount { lane: 2 }, 1.0, "vehicle_count.3"),
-    cell((Table::Holding, 22), Form::U16, Quantity::Occupancy { lane: 2 }, 10.0, "occupancy.3"),
-    cell((Table::Holding, 23), Form::U16, Quantity::Speed { lane: 2 }, 10.0, "speed.3"),
-    cell((Table::Holding, 30), Form::U16, Quantity::VehicleCount { lane: 3 }, 1.0, "vehicle_count.4"),
-    cell((Table::Holding, 32), Form::U16, Quantity::Occupancy { lane: 3 }, 10.0, "occupancy.4"),
-    cell((Table::Holding, 33), Form::U16, Quantity::Speed { lane: 3 }, 10.0, "speed.4"),
+    cell((Table::Input, 0x100), Form::U16, Quantity::VehicleCount { lane: 0 }, 1.0, ("lane1", "vehicle_count")),
+    cell((Table::Input, 0x101), Form::U16, Quantity::Occupancy { lane: 0 }, 10.0, ("lane1", "occupancy")),
+    cell((Table::Input, 0x102), Form::U16, Quantity::Speed { lane: 0 }, 10.0, ("lane1", "speed")),
+    cell((Table::Input, 0x103), Form::U16, Quantity::Status, 1.0, ("lane1", "spare")),
+    cell((Table::DiscreteInput, 0), Form::Bit, Quantity::VehiclePresent { lane: 0 }, 1.0, ("lane1", "vehicle_present")),
+    cell((Table::Input, 0x104), Form::U16, Quantity::VehicleCount { lane: 1 }, 1.0, ("lane2", "vehicle_count")),
+    cell((Table::Input, 0x105), Form::U16, Quantity::Occupancy { lane: 1 }, 10.0, ("lane2", "occupancy")),
+    cell((Table::Input, 0x106), Form::U16, Quantity::Speed { lane: 1 }, 10.0, ("lane2", "speed")),
+    cell((Table::Input, 0x107), Form::U16, Quantity::Status, 1.0, ("lane2", "spare")),
+    cell((Table::DiscreteInput, 1), Form::Bit, Quantity::VehiclePresent { lane: 1 }, 1.0, ("lane2", "vehicle_present")),
+    cell((Table::Input, 0x108), Form::U16, Quantity::VehicleCount { lane: 2 }, 1.0, ("lane3", "vehicle_count")),
+    cell((Table::Input, 0x109), Form::U16, Quantity::Occupancy { lane: 2 }, 10.0, ("lane3", "occupancy")),
+    cell((Table::Input, 0x10a), Form::U16, Quantity::Speed { lane: 2 }, 10.0, ("lane3", "speed")),
+    cell((Table::Input, 0x10b), Form::U16, Quantity::Status, 1.0, ("lane3", "spare")),
+    cell((Table::DiscreteInput, 2), Form::Bit, Quantity::VehiclePresent { lane: 2 }, 1.0, ("lane3", "vehicle_present")),
+    cell((Table::Input, 0x10c), Form::U16, Quantity::VehicleCount { lane: 3 }, 1.0, ("lane4", "vehicle_count")),
+    cell((Table::Input, 0x10d), Form::U16, Quantity::Occupancy { lane: 3 }, 10.0, ("lane4", "occupancy")),
+    cell((Table::Input, 0x10e), Form::U16, Quantity::Speed { lane: 3 }, 10.0, ("lane4", "speed")),
+    cell((Table::Input, 0x10f), Form::U16, Quantity::Status, 1.0, ("lane4", "spare")),
+    cell((Table::DiscreteInput, 3), Form::Bit, Quantity::VehiclePresent { lane: 3 }, 1.0, ("lane4", "vehicle_present")),
 ];
 
 impl Model {
@@ -136,19 +149,20 @@ impl Model {
             let bits = matches!(table, Table::Coil | Table::DiscreteInput);
             return (address < registers).then_some(if bits { word & 1 } else { word });
         }
-        let inside = |cell: &&Cell| cell.table == table && address < cell.address + cell.form.registers();
-        let cell = self.cells().iter().find(inside)?;
+        let mut of_table = self.cells().iter().filter(|cell| cell.table == table).peekable();
+        let first = of_table.peek()?.address;
+        let cell = of_table.find(|cell| address >= first && address < cell.address + cell.form.registers())?;
         match address.checked_sub(cell.address) {
             Some(place) => cell.registers(seed, tick).get(usize::from(place)).copied(),
             None => Some(0),
         }
     }
 
-    /// Says whether a property had this value at some tick of `since..=until`, as precisely as its registers can say it;
+    /// Says whether a property, named by part and name, had this value at some tick of `since..=until`, as precisely as its registers can say it;
     /// `None` when the model has no such property.
     #[must_use]
-    pub fn ever_had(self, seed: u64, property: &str, value: f64, since: Tick, until: Tick) -> Option<bool> {
-        let cell = self.cells().iter().find(|cell| cell.property == property)?;
+    pub fn ever_had(self, seed: u64, name: (&str, &str), value: f64, since: Tick, until: Tick) -> Option<bool> {
+        let cell = self.cells().iter().find(|cell| (cell.part, cell.property) == name)?;
         let near = |truth: f64| (truth - value).abs() <= truth.abs() * 1e-6 + 1e-9;
         Some((since.0..=until.0).any(|tick| near(cell.shown(seed, Tick(tick)))))
     }
@@ -164,8 +178,8 @@ pub fn named_second(address: u16, tick: Tick) -> u16 {
 impl Form {
     const fn registers(self) -> u16 {
         match self {
-            Self::U16 | Self::I16 => 1,
-            Self::U32Cdab | Self::F32Abcd | Self::F32Cdab => 2,
+            Self::Bit | Self::U16 | Self::I16 => 1,
+            Self::I32Abcd | Self::U32Cdab | Self::F32Cdab => 2,
         }
     }
 }
@@ -178,12 +192,12 @@ impl Cell {
     pub fn registers(&self, seed: u64, tick: Tick) -> Vec<u16> {
         let counts = self.quantity.at(seed, tick) * self.counts_per_unit;
         let bits = match self.form {
-            Form::U16 | Form::I16 => return vec![counts.round() as i64 as u16],
-            Form::U32Cdab => counts.round() as i64 as u32,
-            Form::F32Abcd | Form::F32Cdab => (counts as f32).to_bits(),
+            Form::Bit | Form::U16 | Form::I16 => return vec![counts.round() as i64 as u16],
+            Form::I32Abcd | Form::U32Cdab => counts.round() as i64 as u32,
+            Form::F32Cdab => (counts as f32).to_bits(),
         };
         let (high, low) = ((bits >> 16) as u16, bits as u16);
-        if self.form == Form::F32Abcd { vec![high, low] } else { vec![low, high] }
+        if self.form == Form::I32Abcd { vec![high, low] } else { vec![low, high] }
     }
 
     /// Returns the value that the registers show at a time, in the quantity's unit.
@@ -192,10 +206,10 @@ impl Cell {
         let words = self.registers(seed, tick);
         let word = |place: usize| u32::from(words.get(place).copied().unwrap_or_default());
         let number = match self.form {
-            Form::U16 => f64::from(word(0)),
+            Form::Bit | Form::U16 => f64::from(word(0)),
             Form::I16 => f64::from(words.first().copied().unwrap_or_default().cast_signed()),
             Form::U32Cdab => f64::from(word(1) << 16 | word(0)),
-            Form::F32Abcd => f64::from(f32::from_bits(word(0) << 16 | word(1))),
+            Form::I32Abcd => f64::from((word(0) << 16 | word(1)).cast_signed()),
             Form::F32Cdab => f64::from(f32::from_bits(word(1) << 16 | word(0))),
         };
         number / self.counts_per_unit
@@ -206,9 +220,9 @@ impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PressureTransmitter => f.write_str("pressure-transmitter"),
-            Self::FlowMeter => f.write_str("flow-meter"),
+            Self::FlowMeter => f.write_str("ultrasonic-flow-meter"),
             Self::WaterLevelGauge => f.write_str("water-level-gauge"),
-            Self::LoopDetector => f.write_str("loop-detector"),
+            Self::LoopDetector => f.write_str("loop-detector-controller"),
             Self::Bench { registers } => write!(f, "bench-{registers}"),
         }
     }
@@ -221,9 +235,9 @@ impl FromStr for Model {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "pressure-transmitter" => Ok(Self::PressureTransmitter),
-            "flow-meter" => Ok(Self::FlowMeter),
+            "ultrasonic-flow-meter" => Ok(Self::FlowMeter),
             "water-level-gauge" => Ok(Self::WaterLevelGauge),
-            "loop-detector" => Ok(Self::LoopDetector),
+            "loop-detector-controller" => Ok(Self::LoopDetector),
             _ => match text.strip_prefix("bench-").map(str::parse) {
                 Some(Ok(registers)) => Ok(Self::Bench { registers }),
                 _ => Err(format!("{text:?} is no model")),
@@ -291,7 +305,7 @@ mod tests {
         for model in [Model::PressureTransmitter, Model::FlowMeter, Model::WaterLevelGauge] {
             for cell in model.cells() {
                 let (truth, shown) = (cell.quantity.at(3, TICK), cell.shown(3, TICK));
-                let step = if matches!(cell.form, Form::F32Abcd | Form::F32Cdab) { truth.abs() * 1e-7 } else { 0.5 };
+                let step = if cell.form == Form::F32Cdab { truth.abs() * 1e-7 } else { 0.5 };
                 assert!((truth - shown).abs() <= step / cell.counts_per_unit + 1e-12, "{cell:?}: {truth} {shown}");
             }
         }
@@ -300,22 +314,30 @@ mod tests {
     #[test]
     fn word_orders_are_those_of_the_map() {
         let unit = Unit::new(2, Model::FlowMeter, 3);
-        let words = unit.read(Table::Holding, 0, 6, TICK).expect("six registers");
+        let words = unit.read(Table::Holding, 0, 10, TICK).expect("ten registers");
         let float = |high: u16, low: u16| f64::from(f32::from_bits(u32::from(high) << 16 | u32::from(low)));
         assert!((float(words[1], words[0]) - Quantity::Flow.at(3, TICK)).abs() < 1e-4);
-        assert!((float(words[3], words[2]) - Quantity::Velocity.at(3, TICK)).abs() < 1e-6);
-        let total = f64::from(u32::from(words[5]) << 16 | u32::from(words[4]));
-        assert!((total - Quantity::TotalVolume.at(3, TICK)).abs() <= 0.5);
+        assert!((float(words[5], words[4]) - Quantity::Velocity.at(3, TICK)).abs() < 1e-6);
+        let total = f64::from(u32::from(words[9]) << 16 | u32::from(words[8])) / 10.0;
+        assert!((total - Quantity::TotalVolume.at(3, TICK)).abs() <= 0.05 + 1e-9);
+        let gauge = Unit::new(3, Model::WaterLevelGauge, 3);
+        let words = gauge.read(Table::Input, 0, 2, TICK).expect("two registers");
+        let level = f64::from(u32::from(words[0]) << 16 | u32::from(words[1])) / 1000.0;
+        assert!((level - Quantity::Level.at(3, TICK)).abs() <= 0.0005 + 1e-9);
     }
 
     #[test]
     fn a_register_outside_the_map_does_not_exist_and_a_gap_inside_reads_zero() {
-        let unit = Unit::new(1, Model::LoopDetector, 3);
-        assert_eq!(unit.read(Table::Holding, 1, 1, TICK), Some(vec![0]));
-        assert!(unit.read(Table::Holding, 0, 34, TICK).is_some());
-        assert_eq!(unit.read(Table::Holding, 0, 35, TICK), None);
+        let unit = Unit::new(1, Model::FlowMeter, 3);
+        assert_eq!(unit.read(Table::Holding, 2, 2, TICK), Some(vec![0, 0]));
+        assert!(unit.read(Table::Holding, 0, 92, TICK).is_some());
+        assert_eq!(unit.read(Table::Holding, 0, 93, TICK), None);
         assert_eq!(unit.read(Table::Input, 0, 1, TICK), None);
         assert_eq!(unit.read(Table::Holding, u16::MAX, 2, TICK), None);
+        let loops = Unit::new(1, Model::LoopDetector, 3);
+        assert!(loops.read(Table::Input, 0x100, 16, TICK).is_some());
+        assert!(loops.read(Table::DiscreteInput, 0, 4, TICK).is_some());
+        assert_eq!(loops.read(Table::Input, 0xFF, 2, TICK), None);
     }
 
     #[test]
@@ -329,10 +351,10 @@ mod tests {
     fn a_checker_accepts_what_was_shown_in_the_window_and_nothing_else() {
         let model = Model::PressureTransmitter;
         let shown = model.cells()[0].shown(3, TICK);
-        let ever = |value| model.ever_had(3, "pressure", value, Tick(TICK.0 - 20), TICK);
+        let ever = |value| model.ever_had(3, ("", "pressure"), value, Tick(TICK.0 - 20), TICK);
         assert_eq!(ever(shown), Some(true));
         assert_eq!(ever(shown + 0.1), Some(false));
-        assert_eq!(model.ever_had(3, "colour", 1.0, TICK, TICK), None);
+        assert_eq!(model.ever_had(3, ("", "colour"), 1.0, TICK, TICK), None);
     }
 
     #[test]
