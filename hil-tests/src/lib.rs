@@ -3,8 +3,11 @@
 //! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
 
 pub mod broker;
+pub mod demo;
+mod gate;
 pub mod peers;
 pub mod pki;
 pub mod received;
 pub mod site;
+pub mod site_file;
 pub mod subscriber;

@@ -13,10 +13,10 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::mqttbytes::{Error, QoS, valid_filter, valid_topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::state::{Message, Owner};
 use super::{HANDSHAKE, Shared};
+use crate::gate::Pass;
 
 /// Longest packet taken, announced in CONNACK.
 const MAX_PACKET: u32 = 4 << 20;
@@ -45,12 +45,12 @@ enum Next {
 }
 
 /// Serves one client until it leaves, the line is cut or another connection takes its session.
-pub(super) async fn serve(stream: TlsStream<TcpStream>, shared: &Shared, mut open: watch::Receiver<()>) {
+pub(super) async fn serve(stream: TlsStream<TcpStream>, shared: &Shared, mut pass: Pass) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = BytesMut::with_capacity(16 << 10);
     let first = tokio::select! {
         first = tokio::time::timeout(HANDSHAKE, read_packet(&mut reader, &mut input)) => first,
-        _ = open.changed() => return,
+        () = pass.closed() => return,
     };
     let Ok(Ok(Packet::Connect(connect, will, _))) = first else {
         shared.lock().counts.refused += 1;
@@ -59,7 +59,7 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, shared: &Shared, mut ope
     let (mut connection, keep_alive) = Connection::open(shared, connect);
     let goodbye = tokio::select! {
         goodbye = connection.run(&mut reader, &mut writer, input, keep_alive) => goodbye,
-        _ = open.changed() => false,
+        () = pass.closed() => false,
     };
     let mut state = shared.lock();
     state.close(&connection.client, &connection.owner);

@@ -12,7 +12,7 @@ mod state;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rumqttc::tokio_rustls::TlsAcceptor;
@@ -23,8 +23,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
+use crate::gate::{Gate, Pass};
 use crate::pki::Pair;
 use state::State;
 
@@ -55,7 +55,7 @@ pub struct Broker {
     tls: Arc<ServerConfig>,
     address: SocketAddr,
     shared: Shared,
-    line: Option<Line>,
+    line: Option<Gate>,
 }
 
 impl Broker {
@@ -90,10 +90,8 @@ impl Broker {
     /// Cuts the line: drops every connection, refuses new ones, and returns when that is done. What was acknowledged,
     /// retained and subscribed is kept; wills are published to the subscribers that come back.
     pub fn cut(&mut self) {
-        if let Some(Line { gate, ended }) = self.line.take() {
-            drop(gate);
-            // Nothing is ever sent: the channel ends when the last task has dropped its sender.
-            while ended.recv().is_ok() {}
+        if let Some(gate) = self.line.take() {
+            gate.close();
         }
     }
 
@@ -106,11 +104,10 @@ impl Broker {
         let listener = TcpListener::bind(self.address)?;
         listener.set_nonblocking(true)?;
         self.address = listener.local_addr()?;
-        let (gate, open) = watch::channel(());
-        let (alive, ended) = mpsc::channel();
+        let (gate, pass) = Gate::new();
         let (shared, tls) = (self.shared.clone(), TlsAcceptor::from(Arc::clone(&self.tls)));
-        runtime.spawn(accept(listener, tls, shared, open, alive));
-        self.line = Some(Line { gate, ended });
+        runtime.spawn(accept(listener, tls, shared, pass));
+        self.line = Some(gate);
         Ok(())
     }
 
@@ -137,13 +134,6 @@ impl Drop for Broker {
     }
 }
 
-/// One span between two cuts.
-#[derive(Debug)]
-struct Line {
-    gate: watch::Sender<()>,
-    ended: mpsc::Receiver<()>,
-}
-
 /// The state behind all connections.
 #[derive(Clone, Debug, Default)]
 struct Shared(Arc<Mutex<State>>);
@@ -154,13 +144,7 @@ impl Shared {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    shared: Shared,
-    mut open: watch::Receiver<()>,
-    alive: mpsc::Sender<()>,
-) {
+async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Shared, mut pass: Pass) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let stream = tokio::select! {
@@ -172,26 +156,25 @@ async fn accept(
                     continue;
                 }
             },
-            _ = open.changed() => return,
+            () = pass.closed() => return,
         };
-        let (tls, shared, mut open, alive) = (tls.clone(), shared.clone(), open.clone(), alive.clone());
+        let (tls, shared, mut pass) = (tls.clone(), shared.clone(), pass.clone());
         tokio::spawn(async move {
             // One segment a message, at once.
             let nodelay = stream.set_nodelay(true);
             let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
             let secured = tokio::select! {
                 secured = handshake => secured,
-                _ = open.changed() => return,
+                () = pass.closed() => return,
             };
             match (nodelay, secured) {
-                (Ok(()), Ok(Ok(stream))) => connection::serve(stream, &shared, open).await,
+                (Ok(()), Ok(Ok(stream))) => connection::serve(stream, &shared, pass).await,
                 (_, Ok(Err(error))) => {
                     tracing::debug!("broker: handshake refused: {error}");
                     shared.lock().counts.refused += 1;
                 }
                 _ => shared.lock().counts.refused += 1,
             }
-            drop(alive);
         });
     }
 }

@@ -1,1 +1,26 @@
-//! The simulated site.
+//! The simulated site: Modbus servers on a paced serial line and on TCP, whose values follow a day and whose answers can
+//! be spoiled.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `day.rs` | what is true at a time |
+//! | `unit.rs` | register maps, as data |
+//! | `pdu.rs` | requests to answers |
+//! | `faults.rs` | what goes wrong with an answer |
+//! | `line.rs`, `wire.rs` | a pty that is as slow as its baud rate |
+//! | `tcp.rs` | Modbus TCP |
+
+mod day;
+mod faults;
+mod line;
+mod pdu;
+mod tcp;
+mod unit;
+mod wire;
+
+pub use day::{Quantity, TICK, Tick};
+pub use faults::{Fault, Faults};
+pub use line::{Line, LineSettings, Parity};
+pub use tcp::{Endpoint, Host};
+pub use unit::{Cell, Form, Model, Table, Unit, named_second};
+pub use wire::LineCounts;

@@ -1,0 +1,254 @@
+//! A serial line behind a pty, in a thread of its own.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::day::Tick;
+use super::unit::Unit;
+use super::wire::{LineCounts, Wire};
+
+/// Longest wait before the thread looks for a command.
+const LOOK_UP: Duration = Duration::from_millis(20);
+
+/// Parity of a line; it decides how long a character takes and is not checked, as a pty has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parity {
+    /// No parity bit.
+    None,
+    /// Even parity.
+    Even,
+    /// Odd parity.
+    Odd,
+}
+
+/// A line's port and speed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LineSettings {
+    /// Where the link to the port is made; what is there before is replaced.
+    pub path: PathBuf,
+    /// Bits per second.
+    pub baud: u32,
+    /// Parity bit.
+    pub parity: Parity,
+    /// Stop bits, 1 or 2.
+    pub stop_bits: u8,
+    /// How long a unit thinks before it answers, beyond the silence that ends the request.
+    pub turnaround: Duration,
+}
+
+impl LineSettings {
+    /// Returns settings for a path, with units that think for 2 ms.
+    #[must_use]
+    pub fn new(path: &Path, baud: u32, parity: Parity, stop_bits: u8) -> Self {
+        Self { path: path.to_owned(), baud, parity, stop_bits, turnaround: Duration::from_millis(2) }
+    }
+
+    /// Returns how long one character takes: a start bit, eight data bits, the parity bit if there is one, stop bits.
+    #[must_use]
+    pub fn character(&self) -> Duration {
+        let bits = 9 + u64::from(self.parity != Parity::None) + u64::from(self.stop_bits);
+        Duration::from_nanos(bits * 1_000_000_000 / u64::from(self.baud.max(1)))
+    }
+}
+
+impl FromStr for Parity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "N" => Ok(Self::None),
+            "E" => Ok(Self::Even),
+            "O" => Ok(Self::Odd),
+            _ => Err(format!("{text:?} is no parity, one of N, E, O")),
+        }
+    }
+}
+
+/// A running line; dropping it ends it and removes its link.
+#[derive(Debug)]
+pub struct Line {
+    path: PathBuf,
+    commands: Option<mpsc::Sender<Command>>,
+    counts: Arc<Mutex<LineCounts>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Command {
+    plugged: bool,
+    done: mpsc::Sender<io::Result<()>>,
+}
+
+impl Line {
+    /// Starts the line, plugged in.
+    ///
+    /// # Errors
+    /// When there is no pty, or the link cannot be made.
+    pub fn start(settings: LineSettings, units: Vec<Arc<Unit>>) -> io::Result<Self> {
+        let wire = Wire::new(settings.character(), settings.baud, settings.turnaround, units);
+        let port = Port::open(&settings.path)?;
+        let (commands, inbox) = mpsc::channel();
+        let counts = Arc::new(Mutex::new(LineCounts::default()));
+        let (path, shown) = (settings.path.clone(), Arc::clone(&counts));
+        let thread = std::thread::Builder::new()
+            .name("line".to_owned())
+            .spawn(move || run(wire, Some(port), &settings.path, &inbox, &shown))?;
+        Ok(Self { path, commands: Some(commands), counts, thread: Some(thread) })
+    }
+
+    /// Returns the path of the port.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Pulls the adapter out: the port is gone, and so is its path. Returns when it is done.
+    ///
+    /// # Errors
+    /// When the line has ended.
+    pub fn unplug(&self) -> io::Result<()> {
+        self.command(false)
+    }
+
+    /// Plugs the adapter in again: another port at the same path. Returns when it is done.
+    ///
+    /// # Errors
+    /// When there is no pty, or the link cannot be made.
+    pub fn plug(&self) -> io::Result<()> {
+        self.command(true)
+    }
+
+    /// Returns what happened so far.
+    #[must_use]
+    pub fn counts(&self) -> LineCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self, plugged: bool) -> io::Result<()> {
+        let (done, answer) = mpsc::channel();
+        let ended = || io::Error::other("the line has ended");
+        self.commands.as_ref().ok_or_else(ended)?.send(Command { plugged, done }).map_err(|_| ended())?;
+        answer.recv().map_err(|_| ended())?
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed; there is nothing to add.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Both ends of a pty; the far end is held open so that reading never fails while no client has it.
+#[derive(Debug)]
+struct Port {
+    near: OwnedFd,
+    _far: OwnedFd,
+    path: PathBuf,
+}
+
+impl Port {
+    fn open(path: &Path) -> io::Result<Self> {
+        let pty = openpty(None, None)?;
+        let mut mode = tcgetattr(&pty.slave)?;
+        cfmakeraw(&mut mode);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &mode)?;
+        fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        if path.is_symlink() {
+            fs::remove_file(path)?;
+        }
+        std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave)?, path)?;
+        Ok(Self { near: pty.master, _far: pty.slave, path: path.to_owned() })
+    }
+
+    /// Waits for bytes, at most `timeout`.
+    fn wait(&self, timeout: Duration) -> nix::Result<bool> {
+        let mut wanted = [PollFd::new(self.near.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut wanted, Some(timeout.into()), None) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+fn run(
+    mut wire: Wire,
+    mut port: Option<Port>,
+    path: &Path,
+    commands: &mpsc::Receiver<Command>,
+    shown: &Mutex<LineCounts>,
+) {
+    let mut buffer = [0_u8; 512];
+    loop {
+        let command = match (&port, commands.try_recv()) {
+            (None, Err(TryRecvError::Empty)) => commands.recv().ok(),
+            (_, Ok(command)) => Some(command),
+            (_, Err(TryRecvError::Disconnected)) => return,
+            (Some(_), Err(TryRecvError::Empty)) => None,
+        };
+        match command {
+            Some(Command { plugged: true, done }) => {
+                let opened = if port.is_none() { Port::open(path).map(|opened| port = Some(opened)) } else { Ok(()) };
+                // Whoever asked may have gone.
+                drop(done.send(opened));
+            }
+            Some(Command { plugged: false, done }) => {
+                wire.silence();
+                port = None;
+                drop(done.send(Ok(())));
+            }
+            None if port.is_none() => return,
+            None => {}
+        }
+        let Some(open) = &port else { continue };
+        let until = wire.next().map_or(LOOK_UP, |next| next.saturating_duration_since(Instant::now()).min(LOOK_UP));
+        let outcome = open.wait(until).and_then(|ready| {
+            if ready {
+                let count = nix::unistd::read(&open.near, &mut buffer)?;
+                wire.hear(Instant::now(), buffer.get(..count).unwrap_or_default());
+            }
+            let out = wire.advance(Instant::now(), Tick::now());
+            if !out.is_empty() {
+                nix::unistd::write(&open.near, &out)?;
+            }
+            Ok(())
+        });
+        *shown.lock().unwrap_or_else(PoisonError::into_inner) = wire.counts;
+        match outcome {
+            // A full pty loses characters, as a UART does when nobody reads it.
+            Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => {
+                tracing::error!("{}: {error}", path.display());
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
