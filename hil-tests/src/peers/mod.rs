@@ -1,1 +1,3 @@
 //! Peers: programs that talk to the daemon, started and ended by pid.
+
+pub mod mosquitto;
