@@ -1,6 +1,6 @@
 //! A broker, a subscriber and deliver between a log in memory and the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -144,8 +144,13 @@ pub(crate) fn arrivals(subscriber: &Subscriber, resource: &str) -> Vec<u64> {
 
 /// The same without what arrived again.
 pub(crate) fn first_arrivals(subscriber: &Subscriber, resource: &str) -> Vec<u64> {
-    let mut seen = std::collections::HashSet::new();
-    arrivals(subscriber, resource).into_iter().filter(|&seq| seen.insert(seq)).collect()
+    first(arrivals(subscriber, resource))
+}
+
+/// Leaves out what came before.
+pub(crate) fn first(arrivals: Vec<u64>) -> Vec<u64> {
+    let mut seen = HashSet::new();
+    arrivals.into_iter().filter(|&seq| seen.insert(seq)).collect()
 }
 
 pub(crate) fn id(text: &str) -> Cri {

@@ -1,13 +1,16 @@
 //! The uplink against a real broker, over mutual TLS.
 //! Needs: `mosquitto` and `mosquitto_sub` 2.0 in the path.
+#![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
 mod bench;
+mod hostile;
 
 use std::fs;
 use std::time::Duration;
 
-use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first_arrivals, observation, within};
+use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
 use ganglion_hil::pki::Validity;
+use hostile::{Hostile, Treatment};
 
 #[tokio::test]
 async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() {
@@ -298,4 +301,64 @@ async fn deliver_with_work_does_not_return_before_it_is_done() {
     bench.log.end();
     let early = tokio::time::timeout(Duration::from_secs(1), async { bench.finish().await });
     assert!(early.await.is_err(), "something is still undelivered");
+}
+
+#[tokio::test]
+async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once() {
+    let mut bench = Bench::new();
+    let broker = Hostile::start(&bench.pki.broker, |_| Treatment::Chaos).await;
+    bench.settings.port = broker.port;
+    bench.settings.retry = (Duration::from_millis(1), Duration::from_millis(5));
+    bench.start_deliver();
+    for seq in (1..=4_000).step_by(4) {
+        // Four messages a chunk: the limit of 2 000 bytes takes a few observations only, two resources take turns.
+        let all = (seq..seq + 4).flat_map(|seq| [observation(PUMP, seq), observation(VALVE, seq)]);
+        bench.log.push(all.collect());
+    }
+    bench.finish().await;
+    assert_eq!(bench.log.acknowledged(), 1_000);
+    for resource in [PUMP, VALVE] {
+        let arrived = broker.arrivals(resource);
+        assert_eq!(first(arrived), (1..=4_000).collect::<Vec<_>>(), "all, and the first time in order");
+        assert_eq!(bench.ledger(resource).delivered, 4_000, "counted once");
+    }
+    assert!(broker.connections() > 10, "{} connections", broker.connections());
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
+    let mut bench = Bench::new();
+    let silent_once = |number| if number == 0 { Treatment::Silence } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, silent_once).await;
+    bench.settings.port = broker.port;
+    let bench = troubled(bench);
+    bench.expect_cause("no answer from localhost:").await;
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again() {
+    let mut bench = Bench::new();
+    let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, silent_once).await;
+    bench.settings.port = broker.port;
+    let mut bench = troubled(bench);
+    within(|| bench.seen().uplink.connected, || "the broker accepts".to_owned()).await;
+    bench.expect_cause("no answer to a ping within 5 s").await;
+    bench.log.push_pump(2..=50);
+    bench.expect_delivered(PUMP, 50).await;
+    bench.finish().await;
+    assert_eq!(broker.arrivals(PUMP), (1..=50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_message_refused_for_now_is_sent_again_after_a_pause() {
+    let mut bench = Bench::new();
+    let full_twice = |number| if number < 2 { Treatment::Refuse(0x97) } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, full_twice).await;
+    bench.settings.port = broker.port;
+    let bench = troubled(bench);
+    bench.expect_cause("quota exceeded (0x97)").await;
+    resumes(bench).await;
+    assert_eq!(broker.connections(), 3);
 }
