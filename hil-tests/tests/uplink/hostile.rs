@@ -1,0 +1,202 @@
+//! A broker that does everything the standard does not forbid, and some things it does: acknowledges in any order, late
+//! or together with the end of the connection, breaks off at any time, or answers nothing at all.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ganglion_hil::pki::Pair;
+use rumqttc::tokio_rustls::TlsAcceptor;
+use rumqttc::tokio_rustls::server::TlsStream;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What a connection is treated to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Treatment {
+    /// Nothing is answered, not even TLS.
+    Silence,
+    /// Accepted and then never read from or written to again.
+    SilenceAfterConnAck,
+    /// The connection breaks after some messages, acknowledgements come in any order and some never.
+    Chaos,
+    /// Every message is refused with this reason code of PUBACK.
+    Refuse(u8),
+    /// Nothing unusual.
+    Courtesy,
+}
+
+/// A broker in this process; ended when dropped.
+pub(crate) struct Hostile {
+    pub(crate) port: u16,
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: usize,
+    arrivals: BTreeMap<String, Vec<u64>>,
+}
+
+impl Hostile {
+    /// Listens with `identity`; `treatment` says what the connection of that number, from 0, gets.
+    pub(crate) async fn start(identity: &Pair, treatment: fn(usize) -> Treatment) -> Self {
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&identity.certificate).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&seen), treatment));
+        Self { port, seen, task }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.lock().unwrap().connections
+    }
+
+    /// `seq` of every observation of a resource that arrived, in the order of arrival.
+    pub(crate) fn arrivals(&self, resource: &str) -> Vec<u64> {
+        self.seen.lock().unwrap().arrivals.get(resource).cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    seen: Arc<Mutex<Seen>>,
+    treatment: fn(usize) -> Treatment,
+) {
+    let (mut silent, mut silenced) = (Vec::new(), Vec::new());
+    while let Ok((stream, _)) = listener.accept().await {
+        let number = {
+            let mut seen = seen.lock().unwrap();
+            seen.connections += 1;
+            seen.connections - 1
+        };
+        match treatment(number) {
+            Treatment::Silence => silent.push(stream),
+            treatment => {
+                // One after the other, so that arrivals are in order. An error is the client breaking off: its right.
+                silenced.extend(serve(&acceptor, stream, &seen, treatment, number).await.ok().flatten());
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end; returns it if it is to be left standing in silence.
+async fn serve(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    seen: &Mutex<Seen>,
+    treatment: Treatment,
+    number: usize,
+) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut stream = acceptor.accept(stream).await?;
+    let mut random = fastrand::Rng::with_seed(number as u64);
+    let mut left = if treatment == Treatment::Chaos { random.u32(1..200) } else { u32::MAX };
+    let mut owed: Vec<[u8; 2]> = Vec::new();
+    let mut buffer = Vec::new();
+    loop {
+        while let Some((kind, body)) = take_packet(&mut buffer) {
+            match kind >> 4 {
+                // CONNECT: CONNACK without session and properties.
+                1 => {
+                    stream.write_all(&[0x20, 3, 0, 0, 0]).await?;
+                    stream.flush().await?;
+                    if treatment == Treatment::SilenceAfterConnAck {
+                        return Ok(Some(stream));
+                    }
+                }
+                3 => owed.push(note(seen, &body)),
+                12 => stream.write_all(&[0xd0, 0]).await?,
+                14 => return Ok(None),
+                other => return Err(io::Error::other(format!("packet type {other}"))),
+            }
+            left -= 1;
+            if left == 0 {
+                // What is acknowledged now is read by the client together with the end of the stream.
+                random.shuffle(&mut owed);
+                owed.truncate(owed.len() / 2);
+                pay(&mut stream, &mut owed, 0x00).await?;
+                return Ok(None);
+            }
+        }
+        let patient = treatment == Treatment::Chaos && random.u8(..4) > 0;
+        if !patient {
+            random.shuffle(&mut owed);
+            let reason = if let Treatment::Refuse(reason) = treatment { reason } else { 0x00 };
+            let keep = if treatment == Treatment::Chaos { random.usize(0..=owed.len()) } else { 0 };
+            let mut paid = owed.split_off(keep);
+            pay(&mut stream, &mut paid, reason).await?;
+        }
+        match tokio::time::timeout(Duration::from_millis(2), stream.read_buf(&mut buffer)).await {
+            Ok(Ok(0)) => return Ok(None),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(_)) | Err(_) => {}
+        }
+    }
+}
+
+async fn pay(stream: &mut TlsStream<TcpStream>, owed: &mut Vec<[u8; 2]>, reason: u8) -> io::Result<()> {
+    for [high, low] in owed.drain(..) {
+        stream.write_all(&[0x40, 3, high, low, reason]).await?;
+    }
+    stream.flush().await
+}
+
+/// Takes one MQTT packet: its first byte and what follows the length.
+fn take_packet(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (length, digits) = variable(buffer.get(1..)?)?;
+    let head = 1 + digits;
+    if buffer.len() < head + length {
+        return None;
+    }
+    let packet: Vec<u8> = buffer.drain(..head + length).collect();
+    Some((packet[0], packet[head..].to_vec()))
+}
+
+/// Reads a variable byte integer; returns it and how many bytes it took.
+fn variable(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0;
+    for (place, &byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some((value, place + 1));
+        }
+    }
+    None
+}
+
+/// Notes the observations of a PUBLISH at QoS 1 and returns its packet identifier.
+fn note(seen: &Mutex<Seen>, body: &[u8]) -> [u8; 2] {
+    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+    let id = [body[2 + topic], body[3 + topic]];
+    let rest = &body[4 + topic..];
+    let (properties, digits) = variable(rest).unwrap();
+    let payload: serde_json::Value = serde_json::from_slice(&rest[digits + properties..]).unwrap();
+    let mut seen = seen.lock().unwrap();
+    for observation in payload["obs"].as_array().into_iter().flatten() {
+        let resource = observation["id"].as_str().unwrap().to_owned();
+        seen.arrivals.entry(resource).or_default().push(observation["seq"].as_u64().unwrap());
+    }
+    id
+}

@@ -1,0 +1,364 @@
+//! The uplink against a real broker, over mutual TLS.
+//! Needs: `mosquitto` and `mosquitto_sub` 2.0 in the path.
+#![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
+
+mod bench;
+mod hostile;
+
+use std::fs;
+use std::time::Duration;
+
+use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
+use ganglion_hil::pki::Validity;
+use hostile::{Hostile, Treatment};
+
+#[tokio::test]
+async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() {
+    let mut bench = Bench::new();
+    let subscriber = bench.subscribe("reader");
+    bench.start_deliver();
+    for seq in 0..100 {
+        let pair = |n: u64| [observation(PUMP, 2 * seq + n), observation(VALVE, 2 * seq + n)];
+        bench.log.push([pair(1), pair(2)].concat());
+    }
+    bench.finish().await;
+    let count = || arrivals(&subscriber, PUMP).len() + arrivals(&subscriber, VALVE).len();
+    within(|| count() == 400, || format!("400 observations arrive, {} did", count())).await;
+    for resource in [PUMP, VALVE] {
+        assert_eq!(arrivals(&subscriber, resource), (1..=200).collect::<Vec<_>>());
+        assert_eq!((bench.ledger(resource).delivered, bench.ledger(resource).dropped), (200, 0));
+    }
+    assert_eq!(bench.log.acknowledged(), 100);
+    assert_eq!(bench.seen().uplink.connections, 1);
+    let received = subscriber.received().unwrap();
+    let first = received.iter().find(|message| message.topic.ends_with("/9101/000007/obs")).unwrap();
+    assert_eq!(first.topic, "city/v1/620602/water/9101/000007/obs");
+    let entry = |seq| {
+        format!(
+            r#"{{"id":"{PUMP}","seq":{seq},"t":"2026-11-22T06:53:55.123Z","p":{{"pressure":{{"v":0.412,"u":"MPa","q":"good"}},"running":{{"v":true,"u":"1","q":"good"}}}}}}"#
+        )
+    };
+    assert_eq!(
+        first.payload,
+        format!(
+            r#"{{"v":1,"gw":"{GATEWAY}","epoch":"0000000000000007","dir":"2026.11","clock":{{"src":"ntp","err_ms":12}},"obs":[{},{}]}}"#,
+            entry(1),
+            entry(2)
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_status_is_retained_and_follows_the_gateway() {
+    let mut bench = Bench::new();
+    let subscriber = bench.subscribe("reader");
+    let states = |of: &ganglion_hil::peers::mosquitto::Subscriber| -> Vec<String> {
+        let messages = of.received().unwrap().into_iter();
+        let status = messages.filter(|m| m.topic == "city/v1/620602/gateway/000001/status");
+        status.map(|m| m.payload).collect()
+    };
+    let expect = async |count: usize, what: &str| {
+        within(|| states(&subscriber).len() >= count, || format!("{what}: {:?}", states(&subscriber))).await;
+        states(&subscriber).pop().unwrap()
+    };
+    bench.start_deliver();
+    let online = expect(1, "an online message").await;
+    assert!(online.contains(r#""state":"online","since":""#) && !online.contains("trouble"), "{online}");
+    bench.monitor.store(|store| store.trouble = Some("disk full".to_owned()));
+    let troubled = expect(2, "a message about the trouble").await;
+    assert!(troubled.contains(r#""state":"online""#) && troubled.contains(r#""trouble":"disk full""#), "{troubled}");
+    let late = bench.subscribe("late");
+    within(|| !states(&late).is_empty(), || "the retained status arrives".to_owned()).await;
+    assert_eq!(states(&late), [troubled]);
+    bench.finish().await;
+    let offline = expect(3, "an offline message").await;
+    assert!(offline.contains(r#""state":"offline","since":""#), "{offline}");
+    assert_eq!(states(&subscriber).len(), 3, "an orderly end publishes no last will");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_stopped_and_started_again_misses_nothing() {
+    let mut bench = Bench::new();
+    let subscriber = bench.subscribe("reader");
+    bench.start_deliver();
+    for round in 0..3 {
+        bench.log.push_pump(round * 200 + 1..=round * 200 + 100);
+        within(|| bench.log.acknowledged() as u64 > round * 200, || "something is delivered".to_owned()).await;
+        bench.broker.stop().unwrap();
+        bench.log.push_pump(round * 200 + 101..=round * 200 + 200);
+        within(|| !bench.seen().uplink.connected, || "the loss is seen".to_owned()).await;
+        bench.broker.run().unwrap();
+    }
+    bench.finish().await;
+    let all: Vec<u64> = (1..=600).collect();
+    within(
+        || first_arrivals(&subscriber, PUMP).len() == 600,
+        || format!("600 arrive, {} did", first_arrivals(&subscriber, PUMP).len()),
+    )
+    .await;
+    assert_eq!(first_arrivals(&subscriber, PUMP), all);
+    assert_eq!(bench.ledger(PUMP).delivered, 600, "counted once, however often sent");
+    assert_eq!(bench.log.acknowledged(), 600);
+    assert!(bench.seen().uplink.connections >= 4);
+}
+
+#[tokio::test]
+async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_killed() {
+    let mut bench = Bench::new();
+    bench.start_deliver();
+    bench.log.push_pump(1..=10);
+    bench.expect_delivered(PUMP, 10).await;
+    bench.broker.freeze().unwrap();
+    bench.log.push_pump(11..=200);
+    within(|| bench.log.outstanding() >= 20, || "the broker's receive maximum of 20 fills".to_owned()).await;
+    assert_eq!(bench.log.acknowledged(), 10);
+    bench.broker.kill().unwrap();
+    // Without its authority deliver cannot be back before the new subscriber listens.
+    fs::remove_file(&bench.settings.ca).unwrap();
+    bench.broker.run().unwrap();
+    let subscriber = bench.subscribe("after");
+    bench.expect_cause("cannot read").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    bench.finish().await;
+    within(|| arrivals(&subscriber, PUMP).last() == Some(&200), || "the last arrives".to_owned()).await;
+    assert_eq!(arrivals(&subscriber, PUMP), (11..=200).collect::<Vec<_>>());
+    assert_eq!(bench.ledger(PUMP).delivered, 200);
+    assert_eq!(bench.log.acknowledged(), 200);
+}
+
+#[tokio::test]
+async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
+    let folder = tempfile::tempdir().unwrap();
+    let acl = folder.path().join("acl");
+    fs::write(&acl, "topic readwrite city/v1/620602/#\n").unwrap();
+    let mut bench = Bench::with_options(&[&format!("acl_file {}", acl.display())]);
+    bench.start_deliver();
+    for seq in 1..=10 {
+        bench.log.push(vec![observation(VALVE, seq), observation(PUMP, seq)]);
+    }
+    bench.finish().await;
+    assert_eq!((bench.ledger(PUMP).delivered, bench.ledger(PUMP).dropped), (10, 0));
+    assert_eq!((bench.ledger(VALVE).delivered, bench.ledger(VALVE).dropped), (0, 10));
+    assert_eq!(bench.log.acknowledged(), 10);
+    assert_eq!(bench.seen().uplink.connections, 1);
+}
+
+#[tokio::test]
+async fn observations_above_the_brokers_packet_size_are_dropped_and_the_rest_flows() {
+    let mut bench = Bench::with_options(&["max_packet_size 600"]);
+    let subscriber = bench.subscribe("reader");
+    bench.start_deliver();
+    let mut large = observation(VALVE, 1);
+    let mut shape = (*large.shape).clone();
+    shape.properties =
+        (0..30).map(|n| ganglion::site::NamedProperty { name: format!("p.{n}"), unit: "1".into() }).collect();
+    large.readings = vec![large.readings[0]; 30];
+    large.shape = shape.into();
+    bench.log.push(vec![observation(PUMP, 1), large, observation(PUMP, 2), observation(PUMP, 3), observation(PUMP, 4)]);
+    bench.finish().await;
+    assert_eq!(bench.ledger(VALVE).dropped, 1);
+    within(|| arrivals(&subscriber, PUMP).len() == 4, || "the rest arrives".to_owned()).await;
+    assert_eq!(arrivals(&subscriber, PUMP), [1, 2, 3, 4]);
+    assert_eq!(bench.seen().uplink.connections, 1);
+}
+
+/// Delivers something once the trouble is mended, without a restart of deliver.
+async fn resumes(mut bench: Bench) {
+    bench.expect_delivered(PUMP, 1).await;
+    bench.finish().await;
+    assert!(bench.seen().uplink.connections >= 1);
+}
+
+fn troubled(mut bench: Bench) -> Bench {
+    bench.log.push_pump(1..=1);
+    bench.start_deliver();
+    bench
+}
+
+#[tokio::test]
+async fn a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends_it() {
+    let bench = Bench::new();
+    bench.give_gateway(&bench.stranger().ca, &bench.pki.gateway);
+    let bench = troubled(bench);
+    bench.expect_cause("certificate authority unknown: the broker's certificate is not signed by").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_broker_whose_certificate_names_another_host_is_named_and_a_new_certificate_mends_it() {
+    let mut bench = Bench::new();
+    bench.broker.stop().unwrap();
+    bench.pki.issue("broker", &["broker.example"], Validity::Now).unwrap();
+    bench.broker.run().unwrap();
+    let mut bench = troubled(bench);
+    bench.expect_cause("broker certificate does not name localhost").await;
+    bench.broker.stop().unwrap();
+    bench.pki.issue("broker", &["localhost"], Validity::Now).unwrap();
+    bench.broker.run().unwrap();
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn an_expired_broker_certificate_is_named_and_a_new_one_mends_it() {
+    let mut bench = Bench::new();
+    bench.broker.stop().unwrap();
+    bench.pki.issue("broker", &["localhost"], Validity::Expired).unwrap();
+    bench.broker.run().unwrap();
+    let mut bench = troubled(bench);
+    bench.expect_cause("broker certificate expired").await;
+    bench.broker.stop().unwrap();
+    bench.pki.issue("broker", &["localhost"], Validity::Now).unwrap();
+    bench.broker.run().unwrap();
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn an_expired_gateway_certificate_is_named_and_a_new_one_mends_it() {
+    let bench = Bench::new();
+    let expired = bench.pki.issue("old", &["gateway"], Validity::Expired).unwrap();
+    bench.give_gateway(&bench.pki.ca, &expired);
+    let bench = troubled(bench);
+    bench.expect_cause("broker refused our certificate").await;
+    bench.expect_cause("expired").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_gateway_certificate_of_an_unknown_authority_is_named_and_a_known_one_mends_it() {
+    let bench = Bench::new();
+    bench.give_gateway(&bench.pki.ca, &bench.stranger().gateway);
+    let bench = troubled(bench);
+    bench.expect_cause("broker refused our certificate").await;
+    bench.expect_cause("unknown authority").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_belong_to_the_certificate_is_named_and_the_right_one_mends_it() {
+    let bench = Bench::new();
+    fs::copy(&bench.pki.subscriber.key, &bench.settings.key).unwrap();
+    let bench = troubled(bench);
+    bench.expect_cause("does not belong to certificate").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn files_that_are_missing_empty_or_damaged_are_named_and_the_right_ones_mend_it() {
+    let bench = Bench::new();
+    fs::remove_file(&bench.settings.key).unwrap();
+    let bench = troubled(bench);
+    bench.expect_cause("cannot read").await;
+    fs::write(&bench.settings.key, "").unwrap();
+    bench.expect_cause("own-gateway.key holds no key").await;
+    fs::write(&bench.settings.certificate, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
+    bench.expect_cause("own-gateway.pem is no PEM file: a section does not end").await;
+    fs::copy(&bench.settings.certificate, &bench.settings.ca).unwrap();
+    bench.expect_cause("own-ca.pem is no PEM file").await;
+    bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_listen_is_named_and_its_start_mends_it() {
+    let mut bench = Bench::new();
+    bench.broker.stop().unwrap();
+    let mut bench = troubled(bench);
+    bench.expect_cause("connection refused: nothing listens on localhost:").await;
+    bench.broker.run().unwrap();
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_client_that_the_broker_does_not_know_is_told_so_and_a_permission_mends_it() {
+    let mut bench = Bench::with_options(&["allow_anonymous false"]);
+    bench = troubled(bench);
+    bench.expect_cause("broker refused the connection: not authorized (0x87)").await;
+    bench.broker.stop().unwrap();
+    bench.broker.configure(&bench.pki.ca, &bench.pki.broker, &[]).unwrap();
+    bench.broker.run().unwrap();
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn deliver_without_work_returns_though_no_broker_was_ever_reached() {
+    let mut bench = Bench::new();
+    bench.broker.stop().unwrap();
+    bench.start_deliver();
+    bench.finish().await;
+    assert_eq!(bench.seen().uplink.connections, 0);
+}
+
+#[tokio::test]
+async fn deliver_with_work_does_not_return_before_it_is_done() {
+    let mut bench = Bench::new();
+    bench.broker.stop().unwrap();
+    bench = troubled(bench);
+    bench.expect_cause("connection refused").await;
+    bench.log.end();
+    let early = tokio::time::timeout(Duration::from_secs(1), async { bench.finish().await });
+    assert!(early.await.is_err(), "something is still undelivered");
+}
+
+#[tokio::test]
+async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once() {
+    let mut bench = Bench::new();
+    let broker = Hostile::start(&bench.pki.broker, |_| Treatment::Chaos).await;
+    bench.settings.port = broker.port;
+    bench.settings.retry = (Duration::from_millis(1), Duration::from_millis(5));
+    bench.start_deliver();
+    for seq in (1..=4_000).step_by(4) {
+        // Four messages a chunk: the limit of 2 000 bytes takes a few observations only, two resources take turns.
+        let all = (seq..seq + 4).flat_map(|seq| [observation(PUMP, seq), observation(VALVE, seq)]);
+        bench.log.push(all.collect());
+    }
+    bench.finish().await;
+    assert_eq!(bench.log.acknowledged(), 1_000);
+    for resource in [PUMP, VALVE] {
+        let arrived = broker.arrivals(resource);
+        assert_eq!(first(arrived), (1..=4_000).collect::<Vec<_>>(), "all, and the first time in order");
+        assert_eq!(bench.ledger(resource).delivered, 4_000, "counted once");
+    }
+    assert!(broker.connections() > 10, "{} connections", broker.connections());
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
+    let mut bench = Bench::new();
+    let silent_once = |number| if number == 0 { Treatment::Silence } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, silent_once).await;
+    bench.settings.port = broker.port;
+    let bench = troubled(bench);
+    bench.expect_cause("no answer from localhost:").await;
+    resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again() {
+    let mut bench = Bench::new();
+    let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, silent_once).await;
+    bench.settings.port = broker.port;
+    let mut bench = troubled(bench);
+    within(|| bench.seen().uplink.connected, || "the broker accepts".to_owned()).await;
+    bench.expect_cause("no answer to a ping within 5 s").await;
+    bench.log.push_pump(2..=50);
+    bench.expect_delivered(PUMP, 50).await;
+    bench.finish().await;
+    assert_eq!(broker.arrivals(PUMP), (1..=50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_message_refused_for_now_is_sent_again_after_a_pause() {
+    let mut bench = Bench::new();
+    let full_twice = |number| if number < 2 { Treatment::Refuse(0x97) } else { Treatment::Courtesy };
+    let broker = Hostile::start(&bench.pki.broker, full_twice).await;
+    bench.settings.port = broker.port;
+    let bench = troubled(bench);
+    bench.expect_cause("quota exceeded (0x97)").await;
+    resumes(bench).await;
+    assert_eq!(broker.connections(), 3);
+}
