@@ -34,7 +34,8 @@ impl ReadRequest {
     /// Says whether an item is in both.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        self.table == other.table && u32::from(self.address) < other.end() && u32::from(other.address) < self.end()
+        let (low, high) = (self.address.max(other.address), self.end().min(other.end()));
+        self.table == other.table && u32::from(low) < high
     }
 }
 
@@ -230,6 +231,14 @@ mod tests {
         assert_eq!(requests(&wants, bridged), [want(InputRegister, 0, 4)]);
         let hole = [want(InputRegister, 2, 1)];
         assert_eq!(requests(&wants, Limits { forbidden: &hole, ..bridged }), wants);
+    }
+
+    #[test]
+    fn a_range_without_items_overlaps_nothing() {
+        let whole = want(HoldingRegister, 0, 10);
+        assert!(whole.overlaps(want(HoldingRegister, 9, 5)) && !whole.overlaps(want(HoldingRegister, 10, 5)));
+        assert!(!whole.overlaps(want(HoldingRegister, 5, 0)) && !want(HoldingRegister, 5, 0).overlaps(whole));
+        assert!(!whole.overlaps(want(Coil, 5, 1)));
     }
 
     #[test]
