@@ -1,0 +1,260 @@
+//! From checked tables to a [`Site`]: what single keys cannot say, because it lies between them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ganglion_protocols::Cri;
+use ganglion_protocols::modbus::UnitId;
+
+use super::device::{Shelf, Wiring};
+use super::directory::{Directory, Standing};
+use super::files::Credentials;
+use super::keys::{Item, Table};
+use super::report::{At, Findings, Place};
+use super::site_keys::BUFFER;
+use super::values::listed;
+use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, Link, Parity, SerialLink, Site, Stream};
+
+/// Class of gateways.
+const GATEWAY_CLASS: u16 = 9101;
+
+/// Highest unit id of a serial line (MODBUS over Serial Line V1.02 §2.2).
+const MAX_SERIAL_UNIT: u8 = 247;
+
+/// Builds the site of a checked site file. `None` and a site with errors in `findings` are both unusable.
+pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Option<Site> {
+    let path = |key: &str| file.text(key).map(|at| At { value: folder.join(at.value), place: at.place });
+    let directory = path("directory").and_then(|at| Directory::read(findings, &at.value, at.place));
+    let mut city = City { directory, used: BTreeMap::new() };
+    let gateway = file.table("gateway").and_then(|table| gateway(findings, &mut city, table));
+    let broker = file.table("broker").and_then(|table| broker(findings, table, folder, gateway));
+    let buffer = buffer(findings, &file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place)));
+    let mut shelf = Shelf::new(path("templates").map(|at| at.value));
+    let mut plant = Plant::default();
+    for table in file.tables("bus") {
+        plant.bus(findings, &mut city, &mut shelf, table, folder);
+    }
+    city.remark(findings, file.place_of("directory"));
+    if plant.incomplete {
+        return None;
+    }
+    Some(Site {
+        gateway: gateway?,
+        directory: city.directory?.edition,
+        data_dir: path("data_dir")?.value,
+        buses: plant.buses,
+        devices: plant.devices,
+        streams: plant.streams,
+        buffer: buffer?,
+        broker: broker?,
+    })
+}
+
+/// The code directory, and which of its classes the site uses.
+pub(super) struct City {
+    /// `None` when it cannot be read: then nothing is looked up.
+    pub(super) directory: Option<Directory>,
+    used: BTreeMap<u16, Standing>,
+}
+
+impl City {
+    /// Looks an identifier up; reports what may not be used.
+    fn resolve(&mut self, findings: &mut Findings, at: &At<Cri>) -> Option<Cri> {
+        if let Some(directory) = &self.directory {
+            let class = at.value.class();
+            self.used.insert(class.code(), directory.standing(class));
+            if !directory.resolve(findings, at.value, at.place) {
+                return None;
+            }
+        }
+        Some(at.value)
+    }
+
+    fn remark(&self, findings: &mut Findings, at: Place) {
+        let provisional = self.used.iter().filter(|(_, standing)| **standing == Standing::Provisional);
+        let codes: Vec<_> = provisional.map(|(code, _)| format!("{code:04}")).collect();
+        if let (Some(directory), false) = (&self.directory, codes.is_empty()) {
+            let codes = listed(codes.iter().map(String::as_str));
+            let message = format!("provisional in edition {} of the code directory: {codes}", directory.edition);
+            findings.warning(at, message).help("identifiers of these classes hold until the city settles its own");
+        }
+    }
+}
+
+fn gateway(findings: &mut Findings, city: &mut City, table: &Table) -> Option<Cri> {
+    let id = table.resource("id")?;
+    if id.value.class().code() != GATEWAY_CLASS {
+        let message =
+            format!("a gateway is of class {GATEWAY_CLASS}, this identifier is of class {}", id.value.class());
+        findings.error(id.place, message).help("give the gateway's own identifier, not that of what it observes");
+        return None;
+    }
+    city.resolve(findings, &id)
+}
+
+fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option<Cri>) -> Option<BrokerSettings> {
+    let path = |key: &str| table.text(key).map(|at| At { value: folder.join(at.value), place: at.place });
+    let credentials = Credentials { ca: path("ca"), certificate: path("certificate"), key: path("key") };
+    credentials.check(findings);
+    let (min, max) = (table.integer("retry_min_ms"), table.integer("retry_max_ms"));
+    if let (Some(min), Some(max)) = (&min, &max)
+        && min.value > max.value
+    {
+        let message = format!("`retry_min_ms` is {}, above `retry_max_ms`, which is {}", min.value, max.value);
+        findings.error(min.place, message);
+    }
+    let client_id = table.text("client_id").map(|at| at.value.to_owned()).or_else(|| gateway.map(|id| id.to_string()));
+    let user_properties = table.map("user_properties").iter().filter_map(|(name, at)| match at {
+        Some(At { value: Item::Text(text), .. }) => Some((name.value.clone(), text.clone())),
+        _ => None,
+    });
+    Some(BrokerSettings {
+        host: table.text("host")?.value.to_owned(),
+        port: table.number("port")?,
+        ca: credentials.ca?.value,
+        certificate: credentials.certificate?.value,
+        key: credentials.key?.value,
+        client_id: client_id?,
+        keep_alive: Duration::from_secs(table.number("keep_alive_s")?),
+        retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),
+        max_payload: table.number("max_payload_bytes")?,
+        user_properties: user_properties.collect(),
+    })
+}
+
+fn buffer(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
+    let settings = BufferSettings {
+        max_bytes: table.number("max_bytes")?,
+        segment_bytes: table.number("segment_bytes")?,
+        commit_interval: millis(table, "commit_interval_ms")?,
+        commit_bytes: table.number("commit_bytes")?,
+    };
+    if settings.max_bytes / 2 < u64::from(settings.segment_bytes) {
+        let message = format!("`max_bytes` is {}, too little for two segments", settings.max_bytes);
+        findings
+            .error(table.place_of("max_bytes"), message)
+            .help(format!("`segment_bytes` is {}", settings.segment_bytes));
+    }
+    Some(settings)
+}
+
+pub(super) fn millis(table: &Table, key: &str) -> Option<Duration> {
+    table.number(key).map(Duration::from_millis)
+}
+
+/// The buses and devices built so far.
+#[derive(Default)]
+pub(super) struct Plant {
+    buses: Vec<Bus>,
+    pub(super) devices: Vec<Device>,
+    pub(super) streams: Vec<Stream>,
+    /// Where each device stands in the site file, by its name.
+    bus_names: BTreeMap<String, Place>,
+    device_names: BTreeMap<String, Place>,
+    endpoints: BTreeMap<String, Place>,
+    /// The one source of each property of each resource: the device's name and where its resource is named.
+    pub(super) sources: BTreeMap<(Cri, String), (String, Place)>,
+    /// A bus or device of the file is not among them.
+    incomplete: bool,
+}
+
+impl Plant {
+    fn bus(&mut self, findings: &mut Findings, city: &mut City, shelf: &mut Shelf, table: &Table, folder: &Path) {
+        if let Some(name) = table.text("name") {
+            once(findings, &mut self.bus_names, name.value.to_owned(), name.place, &format!("bus {:?}", name.value));
+        }
+        let link = link(findings, table, folder);
+        if let Some((endpoint, place)) = link.as_ref().and_then(|link| endpoint(table, link)) {
+            once(findings, &mut self.endpoints, endpoint.clone(), place, &endpoint);
+        }
+        let mut units = BTreeMap::new();
+        let mut devices = Vec::new();
+        for device in table.tables("device") {
+            if let Some(name) = device.text("name") {
+                let what = format!("device {:?}", name.value);
+                once(findings, &mut self.device_names, name.value.to_owned(), name.place, &what);
+            }
+            let unit = unit(findings, device, table.text("kind").is_some_and(|kind| kind.value == "serial"));
+            if let Some(unit) = unit {
+                once(findings, &mut units, unit, device.place_of("unit"), &format!("unit {unit} of this bus"));
+            }
+            let wiring = Wiring::read(device, |at| city.resolve(findings, at));
+            let built = city.directory.as_ref().and_then(|directory| {
+                let template = shelf.template(findings, device)?;
+                wiring.device(findings, (directory, shelf), &template, device, unit, self)
+            });
+            self.incomplete |= built.is_none();
+            devices.extend(built.is_some().then_some(DeviceId(self.devices.len())));
+            self.devices.extend(built);
+        }
+        let bus = || {
+            Some(Bus {
+                name: table.text("name")?.value.to_owned(),
+                link: link?,
+                response_timeout: millis(table, "response_timeout_ms")?,
+                devices,
+            })
+        };
+        let bus = bus();
+        self.incomplete |= bus.is_none();
+        self.buses.extend(bus);
+    }
+}
+
+/// Reports the second of two that may not be alike.
+fn once<K: Ord>(findings: &mut Findings, seen: &mut BTreeMap<K, Place>, key: K, place: Place, what: &str) {
+    if let Some(first) = seen.get(&key) {
+        findings.error(place, format!("{what} is there twice")).other(*first, "the first is here");
+    } else {
+        seen.insert(key, place);
+    }
+}
+
+fn unit(findings: &mut Findings, device: &Table, serial: bool) -> Option<UnitId> {
+    let unit = device.number::<u8>("unit")?;
+    if serial && !(1..=MAX_SERIAL_UNIT).contains(&unit) {
+        let message = format!("unit {unit} cannot be on a serial line, 1 to {MAX_SERIAL_UNIT} can");
+        let help = if unit == 0 { "0 is broadcast: nobody answers it" } else { "248 to 255 are reserved" };
+        findings.error(device.place_of("unit"), message).help(help);
+        return None;
+    }
+    Some(UnitId(unit))
+}
+
+fn link(findings: &mut Findings, table: &Table, folder: &Path) -> Option<Link> {
+    if table.text("kind")?.value == "tcp" {
+        return Some(Link::Tcp { host: table.text("host")?.value.to_owned(), port: table.number("port")? });
+    }
+    let port = table.text("port")?;
+    let unstable = ["/dev/ttyUSB", "/dev/ttyACM"].iter().any(|prefix| port.value.starts_with(prefix));
+    if unstable {
+        findings
+            .warning(port.place, format!("{} may be another line after the next start", port.value))
+            .help("name the port by /dev/serial/by-path/…, which stays with the socket it is plugged into");
+    }
+    let parity = match table.text("parity")?.value {
+        "none" => Parity::None,
+        "odd" => Parity::Odd,
+        _ => Parity::Even,
+    };
+    Some(Link::Serial(SerialLink {
+        path: folder.join(port.value),
+        baud: table.number("baud")?,
+        parity,
+        stop_bits: table.number("stop_bits")?,
+        late_reply: millis(table, "late_reply_ms")?,
+    }))
+}
+
+/// Returns what two buses may not share, and where it is said.
+fn endpoint(table: &Table, link: &Link) -> Option<(String, Place)> {
+    match link {
+        Link::Tcp { host, port } => Some((format!("{}:{port}", host.to_lowercase()), table.text("host")?.place)),
+        Link::Serial(serial) => Some((shown(&serial.path), table.text("port")?.place)),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    PathBuf::from_iter(path.components()).display().to_string()
+}

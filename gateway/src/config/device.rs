@@ -1,0 +1,297 @@
+//! One device of a site: its template tied to identifiers, checked against the code directory, planned.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ganglion_drivers::plan::{ReadRequest, merge};
+use ganglion_protocols::modbus::{UnitId, ValueType};
+use ganglion_protocols::{Class, Cri};
+
+use super::build::{Plant, millis};
+use super::directory::{Directory, PropertyEntry, PropertyKind};
+use super::keys::{Item, Table};
+use super::report::{At, Findings, Place, nearest};
+use super::template::{Template, TemplatePoint};
+use super::values::listed;
+use crate::site::{Device, NamedProperty, Point, Stream, StreamId};
+
+/// Templates read so far. Each is read once, so what is wrong with it is said once, however many devices use it.
+pub(super) struct Shelf {
+    folder: Option<PathBuf>,
+    templates: BTreeMap<String, Option<Rc<Template>>>,
+    /// Points already found wrong for a class.
+    pub(super) judged: Vec<(Place, Class)>,
+}
+
+impl Shelf {
+    pub(super) const fn new(folder: Option<PathBuf>) -> Self {
+        Self { folder, templates: BTreeMap::new(), judged: Vec::new() }
+    }
+
+    pub(super) fn template(&mut self, findings: &mut Findings, device: &Table) -> Option<Rc<Template>> {
+        let name = device.text("template")?;
+        let folder = self.folder.as_ref()?;
+        let read = || Template::read(findings, folder, name.value, name.place).map(Rc::new);
+        self.templates.entry(name.value.to_owned()).or_insert_with(read).clone()
+    }
+}
+
+/// Which identifiers a device's points get.
+pub(super) struct Wiring {
+    /// For points whose template names no resource; `Some(None)` when one is named and may not be used.
+    resource: Option<Option<At<Cri>>>,
+    resources: BTreeMap<String, (Place, Option<At<Cri>>)>,
+    unused: BTreeMap<String, Place>,
+}
+
+impl Wiring {
+    /// Reads what the site file says; `resolve` reports an identifier that may not be used.
+    pub(super) fn read(device: &Table, mut resolve: impl FnMut(&At<Cri>) -> Option<Cri>) -> Self {
+        let mut usable = |at: At<Cri>| resolve(&at).map(|value| At { value, ..at });
+        let resource = match device.resource("resource") {
+            Some(at) => Some(usable(at)),
+            None if device.lacks("resource") => None,
+            None => Some(None),
+        };
+        let resources = device.map("resources").iter().map(|(name, at)| {
+            let cri = at.as_ref().and_then(|at| match at.value {
+                Item::Resource(value) => usable(At { value, place: at.place }),
+                _ => None,
+            });
+            (name.value.clone(), (name.place, cri))
+        });
+        let resources = resources.collect();
+        let unused = device.list("unused").iter().filter_map(|at| match &at.value {
+            Item::Text(name) => Some((name.clone(), at.place)),
+            _ => None,
+        });
+        Self { resource, resources, unused: unused.collect() }
+    }
+
+    /// Builds the device; what is wrong is reported, and the device is then incomplete.
+    pub(super) fn device(
+        &self,
+        findings: &mut Findings,
+        city: (&Directory, &mut Shelf),
+        template: &Template,
+        table: &Table,
+        unit: Option<UnitId>,
+        plant: &mut Plant,
+    ) -> Option<Device> {
+        let (directory, shelf) = city;
+        self.check_names(findings, template, table);
+        let mut build = Build { streams: Vec::new(), points: Vec::new(), wants: Vec::new() };
+        for point in &template.points {
+            let Some(at) = self.resource_of(point) else { continue };
+            let class = at.value.class();
+            if shelf.judged.contains(&(point.place, class)) {
+                continue;
+            }
+            match property(findings, directory, point, class, table) {
+                Some(entry) => build.point(directory, point, at, entry),
+                None => shelf.judged.push((point.place, class)),
+            }
+        }
+        let name = table.text("name")?.value;
+        build.check_sources(findings, name, plant);
+        let requests = build.plan(template);
+        let mut streams = Vec::new();
+        for (_, stream) in build.streams {
+            streams.push(StreamId(plant.streams.len()));
+            plant.streams.push(stream);
+        }
+        for point in &mut build.points {
+            point.stream = *streams.get(point.stream.0)?;
+        }
+        Some(Device {
+            name: name.to_owned(),
+            unit: unit?,
+            poll_interval: millis(table, "poll_interval_ms")?,
+            requests,
+            points: build.points,
+            streams,
+        })
+    }
+
+    fn resource_of(&self, point: &TemplatePoint) -> Option<&At<Cri>> {
+        match &point.resource {
+            None => self.resource.as_ref()?.as_ref(),
+            Some(name) => self.resources.get(name)?.1.as_ref(),
+        }
+    }
+
+    /// Compares the names that the template refers to with those that the site file ties to identifiers.
+    fn check_names(&self, findings: &mut Findings, template: &Template, table: &Table) {
+        let names = template.resources();
+        let given = self.resources.iter().map(|(name, (place, _))| (name, *place));
+        for (name, place) in given.chain(self.unused.iter().map(|(name, place)| (name, *place))) {
+            if !names.contains(&name.as_str()) {
+                let help = match nearest(name, names.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("its names are {}", listed(names.iter().copied())),
+                };
+                findings.error(place, format!("the template names no resource `{name}`")).help(help);
+            }
+        }
+        for (name, place) in &self.unused {
+            if let Some((other, _)) = self.resources.get(name) {
+                findings.error(*place, format!("`{name}` is both unused and used")).other(*other, "it is used here");
+            }
+        }
+        let missing: Vec<_> = names
+            .iter()
+            .copied()
+            .filter(|name| !self.resources.contains_key(*name) && !self.unused.contains_key(*name))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("[[bus.device]] needs an identifier for {}", listed(missing.iter().copied()));
+            let help = format!(
+                "the template refers to it: say `{} = \"…\"` in [bus.device.resources], or list it in `unused`",
+                missing.first().copied().unwrap_or_default()
+            );
+            findings.error(table.place_of("template"), message).help(help);
+        }
+        let unnamed = template.points.iter().any(|point| point.resource.is_none());
+        if unnamed && self.resource.is_none() {
+            findings
+                .error(table.place, "[[bus.device]] needs `resource`")
+                .help("`resource`: identifier of what the device observes");
+        }
+        if !unnamed && self.resource.is_some() {
+            findings
+                .error(table.place_of("resource"), "the template has no point for `resource`")
+                .help(format!("it names its resources: {}; use [bus.device.resources]", listed(names)));
+        }
+    }
+}
+
+/// Looks a point's property up, and compares type and unit.
+fn property<'a>(
+    findings: &mut Findings,
+    directory: &'a Directory,
+    point: &TemplatePoint,
+    class: Class,
+    device: &Table,
+) -> Option<&'a PropertyEntry> {
+    let user = device.place_of("template");
+    let called = directory.class_name(class);
+    let Some(entry) = directory.property(class, &point.property) else {
+        let known: Vec<_> = directory.properties_of(class).map(|property| property.name.as_str()).collect();
+        let help = match nearest(&point.property, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its properties are {}", listed(known)),
+        };
+        let message = format!("`{}` is no property of {called}", point.property);
+        findings.error(point.place, message).other(user, "used here").help(help);
+        return None;
+    };
+    let bit = match point.value_type {
+        ValueType::Bool => true,
+        ValueType::Bits(field) => field.width() == 1,
+        _ => false,
+    };
+    let state = entry.kind == PropertyKind::State;
+    if bit != state {
+        let message = if state {
+            format!("`{}` of {called} is a state: it needs one bit", entry.name)
+        } else {
+            format!("`{}` of {called} is a number: one bit cannot hold it", entry.name)
+        };
+        findings.error(point.place, message).other(user, "used here");
+        return None;
+    }
+    if state && point.scale.is_some() {
+        findings.error(point.place, format!("`{}` is a state: it has no scale", entry.name)).other(user, "used here");
+        return None;
+    }
+    if point.unit.value != entry.unit {
+        let message =
+            format!("`{}` of {called} is in `{}`, the template says `{}`", entry.name, entry.unit, point.unit.value);
+        findings
+            .error(point.unit.place, message)
+            .other(user, "used here")
+            .help(format!("give `scale` so that the value comes out in `{0}`, and say `unit = \"{0}\"`", entry.unit));
+        return None;
+    }
+    Some(entry)
+}
+
+/// A device while it is built; its points count streams from 0.
+struct Build {
+    streams: Vec<(Place, Stream)>,
+    points: Vec<Point>,
+    wants: Vec<ReadRequest>,
+}
+
+impl Build {
+    fn point(&mut self, directory: &Directory, point: &TemplatePoint, at: &At<Cri>, entry: &PropertyEntry) {
+        let known = self.streams.iter().position(|(_, stream)| stream.resource == at.value);
+        let stream = known.unwrap_or(self.streams.len());
+        if known.is_none() {
+            let domain = directory.domain(at.value.class()).to_owned();
+            self.streams.push((at.place, Stream { resource: at.value, domain, properties: Vec::new() }));
+        }
+        let Some((_, owner)) = self.streams.get_mut(stream) else { return };
+        self.points.push(Point {
+            stream: StreamId(stream),
+            place: owner.properties.len(),
+            request: 0,
+            offset: 0,
+            value_type: point.value_type,
+            word_order: point.word_order,
+            scale: point.scale,
+            missing: point.missing,
+            range: entry.range,
+        });
+        owner.properties.push(NamedProperty { name: point.name(), unit: entry.unit.clone() });
+        self.wants.push(point.want);
+    }
+
+    /// Refuses a property of a resource that another device, or another name of this one, reads already.
+    fn check_sources(&self, findings: &mut Findings, device: &str, plant: &mut Plant) {
+        for (place, stream) in &self.streams {
+            let mut twice = Vec::new();
+            let mut first = None;
+            for property in &stream.properties {
+                let key = (stream.resource, property.name.clone());
+                match plant.sources.get(&key) {
+                    Some(source) => {
+                        twice.push(property.name.as_str());
+                        first.get_or_insert_with(|| source.clone());
+                    }
+                    None => {
+                        plant.sources.insert(key, (device.to_owned(), *place));
+                    }
+                }
+            }
+            let Some((other, first)) = first else { continue };
+            twice.dedup();
+            let more = twice.len().saturating_sub(3);
+            let mut names = listed(twice.iter().take(3).copied());
+            if more > 0 {
+                names.push_str(&format!(" and {more} more"));
+            }
+            findings
+                .error(*place, format!("{names} of {} would have two sources", stream.resource))
+                .label(format!("read from {device:?}"))
+                .other(first, format!("read from {other:?} already"))
+                .help("one property of one resource has one source (一数一源); check which identifier is wrong");
+        }
+    }
+
+    /// Makes the requests and says for each point where in them it is.
+    fn plan(&mut self, template: &Template) -> Vec<ReadRequest> {
+        let mut sorted = self.wants.clone();
+        sorted.sort_unstable();
+        // Every want was allowed when the template was read.
+        let requests: Vec<_> = merge(&sorted, template.limits()).filter_map(Result::ok).collect();
+        for (point, want) in self.points.iter_mut().zip(&self.wants) {
+            if let Some(place) = requests.iter().position(|request| request.covers(*want)) {
+                point.request = place;
+                point.offset = requests.get(place).map_or(0, |r| usize::from(want.address.saturating_sub(r.address)));
+            }
+        }
+        requests
+    }
+}

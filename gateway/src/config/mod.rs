@@ -1,0 +1,75 @@
+//! Files to a validated [`Site`], or a report of everything that is wrong with them.
+//!
+//! A site is a site file, the templates it names and a code directory, all data. [`load`] reads them and nothing else: it
+//! opens no port and touches no wire. It does not stop at the first error, and what it accepts needs no further check.
+//!
+//! | file here | what it owns |
+//! |---|---|
+//! | `site_keys.rs`, `template_keys.rs` | **the keys**: a new key is a row there, and its meaning in `build.rs` or `template.rs` |
+//! | `keys.rs`, `values.rs` | the walk that checks a file against its keys |
+//! | `schema.rs` | the same keys as JSON Schema, for editors |
+//! | `directory.rs`, `csv_table.rs` | the code directory |
+//! | `template.rs`, `number.rs` | device templates |
+//! | `device.rs`, `build.rs` | what lies between the keys: units, identifiers, sources, plans |
+//! | `files.rs` | reading files and certificates |
+//! | `report.rs` | problems and how they are shown |
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::site::Site;
+
+mod build;
+mod csv_table;
+mod device;
+mod directory;
+mod files;
+mod keys;
+mod number;
+mod report;
+mod schema;
+mod site_keys;
+mod template;
+mod template_keys;
+mod values;
+
+pub use report::{Mark, Problem, Report, Severity};
+
+/// Reads a site file with its templates and its code directory; a relative path in it starts at its own folder.
+///
+/// # Errors
+/// Every problem found, when at least one of them is an error.
+pub fn load(path: &Path) -> Result<Site, Report> {
+    let (site, report) = load_with_warnings(path);
+    site.ok_or(report)
+}
+
+/// Does the same as [`load`] and reports warnings even when there is a site. There is none exactly when the report has an
+/// error.
+#[must_use]
+pub fn load_with_warnings(path: &Path) -> (Option<Site>, Report) {
+    let mut findings = report::Findings::default();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let site = files::read_first(&mut findings, path).and_then(|(source, text)| {
+        let file = keys::check(&mut findings, source, &text, &site_keys::SITE);
+        build::site(&mut findings, &file, folder)
+    });
+    if site.is_none() && findings.errors() == 0 {
+        findings.unusable(0, "not usable, and no check says why: this is a fault of the gateway, please report it");
+    }
+    let report = findings.into_report();
+    (site.filter(|_| report.errors() == 0), report)
+}
+
+/// Returns the JSON Schema (2020-12) of a site file.
+#[must_use]
+pub fn json_schema() -> Value {
+    schema::of(&site_keys::SITE)
+}
+
+/// Returns the JSON Schema (2020-12) of a device template.
+#[must_use]
+pub fn template_json_schema() -> Value {
+    schema::of(&template_keys::TEMPLATE_FILE)
+}

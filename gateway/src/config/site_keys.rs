@@ -1,0 +1,240 @@
+//! The keys of a site file.
+
+use super::keys::{Choice, Key, Kind, Need, Section};
+
+const MIB: i64 = 1 << 20;
+
+/// The top level of a site file.
+pub(super) const SITE: Section = Section {
+    name: "the site file",
+    doc: "A Ganglion site: what one gateway polls, what it means, and where it goes.",
+    keys: &[
+        Key { name: "directory", kind: Kind::Path, need: Need::Required, doc: "folder of the code directory" },
+        Key { name: "templates", kind: Kind::Path, need: Need::Required, doc: "folder of the device templates" },
+        Key {
+            name: "data_dir",
+            kind: Kind::Path,
+            need: Need::Required,
+            doc: "folder of the buffer, its lock and the status socket",
+        },
+        Key { name: "gateway", kind: Kind::Table(&GATEWAY), need: Need::Required, doc: "the gateway itself" },
+        Key { name: "broker", kind: Kind::Table(&BROKER), need: Need::Required, doc: "the city brain's broker" },
+        Key {
+            name: "buffer",
+            kind: Kind::Table(&BUFFER),
+            need: Need::Optional,
+            doc: "limits of the buffer; the defaults suit an 8 GB card",
+        },
+        Key { name: "bus", kind: Kind::Tables(&BUS), need: Need::Required, doc: "each serial line or TCP endpoint" },
+    ],
+    choice: None,
+};
+
+const GATEWAY: Section = Section {
+    name: "[gateway]",
+    doc: "The gateway itself.",
+    keys: &[Key {
+        name: "id",
+        kind: Kind::Resource,
+        need: Need::Required,
+        doc: "the gateway's own identifier, of class 9101",
+    }],
+    choice: None,
+};
+
+const BROKER: Section = Section {
+    name: "[broker]",
+    doc: "The city brain's broker: MQTT 5 over mutual TLS.",
+    keys: &[
+        Key {
+            name: "host",
+            kind: Kind::Text,
+            need: Need::Required,
+            doc: "host name or address; the broker's certificate must name it",
+        },
+        Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(8883), doc: "TCP port" },
+        Key {
+            name: "ca",
+            kind: Kind::Path,
+            need: Need::Required,
+            doc: "PEM file of the authorities that may sign the broker's certificate",
+        },
+        Key {
+            name: "certificate",
+            kind: Kind::Path,
+            need: Need::Required,
+            doc: "PEM file of the gateway's certificate chain, its own first",
+        },
+        Key { name: "key", kind: Kind::Path, need: Need::Required, doc: "PEM file of the gateway's private key" },
+        Key {
+            name: "client_id",
+            kind: Kind::Text,
+            need: Need::Optional,
+            doc: "MQTT client identifier; without it the gateway's identifier",
+        },
+        Key {
+            name: "keep_alive_s",
+            kind: Kind::Integer(5, 65_535),
+            need: Need::Number(30),
+            doc: "longest silence before a ping, in seconds",
+        },
+        Key {
+            name: "retry_min_ms",
+            kind: Kind::Integer(10, 3_600_000),
+            need: Need::Number(500),
+            doc: "first pause between two tries to connect, in milliseconds",
+        },
+        Key {
+            name: "retry_max_ms",
+            kind: Kind::Integer(10, 3_600_000),
+            need: Need::Number(60_000),
+            doc: "longest pause between two tries to connect, in milliseconds",
+        },
+        Key {
+            name: "max_payload_bytes",
+            kind: Kind::Integer(1024, 16 * MIB),
+            need: Need::Number(65_536),
+            doc: "longest payload of one message, in bytes; the broker may allow less",
+        },
+        Key {
+            name: "user_properties",
+            kind: Kind::Map(&Kind::Text),
+            need: Need::Optional,
+            doc: "user properties sent with every message, by name",
+        },
+    ],
+    choice: None,
+};
+
+/// Limits of the buffer; every key has a default.
+pub(super) const BUFFER: Section = Section {
+    name: "[buffer]",
+    doc: "Limits of the buffer on disk.",
+    keys: &[
+        Key {
+            name: "max_bytes",
+            kind: Kind::Size(MIB, 1 << 50),
+            need: Need::Number(1024 * MIB),
+            doc: "most bytes on disk, at least two segments; over it the oldest observations go, counted and logged",
+        },
+        Key {
+            name: "segment_bytes",
+            kind: Kind::Size(65_536, 1024 * MIB),
+            need: Need::Number(4 * MIB),
+            doc: "size of one segment, in bytes",
+        },
+        Key {
+            name: "commit_interval_ms",
+            kind: Kind::Integer(1, 60_000),
+            need: Need::Number(200),
+            doc: "longest time an accepted observation waits for fsync: what a power cut may cost, in milliseconds",
+        },
+        Key {
+            name: "commit_bytes",
+            kind: Kind::Size(1024, 64 * MIB),
+            need: Need::Number(65_536),
+            doc: "bytes that make a commit happen at once",
+        },
+    ],
+    choice: None,
+};
+
+const BUS: Section = Section {
+    name: "[[bus]]",
+    doc: "One serial line or TCP endpoint, polled by one task.",
+    keys: &[
+        Key { name: "name", kind: Kind::Text, need: Need::Required, doc: "name of the bus, unique" },
+        Key {
+            name: "kind",
+            kind: Kind::Words(&["serial", "tcp"]),
+            need: Need::Required,
+            doc: "\"serial\" for Modbus RTU, \"tcp\" for Modbus TCP",
+        },
+        Key {
+            name: "response_timeout_ms",
+            kind: Kind::Integer(10, 60_000),
+            need: Need::Number(1000),
+            doc: "how long a unit may take from the end of a request to the end of its answer, in milliseconds",
+        },
+        Key { name: "device", kind: Kind::Tables(&DEVICE), need: Need::Required, doc: "each Modbus server on the bus" },
+    ],
+    choice: Some(Choice { key: "kind", cases: &[("serial", SERIAL), ("tcp", TCP)] }),
+};
+
+const SERIAL: &[Key] = &[
+    Key {
+        name: "port",
+        kind: Kind::Path,
+        need: Need::Required,
+        doc: "the serial port by a path that stays, such as \"/dev/serial/by-path/…\"",
+    },
+    Key {
+        name: "baud",
+        kind: Kind::Integer(300, 4_000_000),
+        need: Need::Number(9600),
+        doc: "bits per second, as set on every unit of the line",
+    },
+    Key {
+        name: "parity",
+        kind: Kind::Words(&["none", "even", "odd"]),
+        need: Need::Word("even"),
+        doc: "parity bit, as set on every unit of the line",
+    },
+    Key { name: "stop_bits", kind: Kind::Integer(1, 2), need: Need::Number(1), doc: "stop bits" },
+    Key {
+        name: "late_reply_ms",
+        kind: Kind::Integer(0, 60_000),
+        need: Need::Number(1000),
+        doc: "how long after a timeout an answer may still arrive and nothing is asked, in milliseconds",
+    },
+];
+
+const TCP: &[Key] = &[
+    Key { name: "host", kind: Kind::Text, need: Need::Required, doc: "host name or address" },
+    Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(502), doc: "TCP port" },
+];
+
+const DEVICE: Section = Section {
+    name: "[[bus.device]]",
+    doc: "One Modbus server on the bus.",
+    keys: &[
+        Key { name: "name", kind: Kind::Text, need: Need::Required, doc: "name of the device, unique in the site" },
+        Key {
+            name: "unit",
+            kind: Kind::Integer(0, 255),
+            need: Need::Required,
+            doc: "its unit id, unique on the bus: 1 to 247 on a serial line, 0 to 255 on TCP",
+        },
+        Key {
+            name: "template",
+            kind: Kind::Text,
+            need: Need::Required,
+            doc: "name of its template: the file's name without `.toml`",
+        },
+        Key {
+            name: "resource",
+            kind: Kind::Resource,
+            need: Need::Optional,
+            doc: "identifier of what it observes, for the points whose template names no resource",
+        },
+        Key {
+            name: "resources",
+            kind: Kind::Map(&Kind::Resource),
+            need: Need::Optional,
+            doc: "identifiers of what it observes, by the names its template refers to",
+        },
+        Key {
+            name: "unused",
+            kind: Kind::List(&Kind::Text),
+            need: Need::Optional,
+            doc: "names its template refers to that are not connected here; their points are not read",
+        },
+        Key {
+            name: "poll_interval_ms",
+            kind: Kind::Integer(10, 86_400_000),
+            need: Need::Required,
+            doc: "time from one poll to the next, in milliseconds",
+        },
+    ],
+    choice: None,
+};
