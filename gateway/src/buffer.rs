@@ -1,1 +1,0 @@
-//! Makes observations durable and hands them to deliver, oldest first.
