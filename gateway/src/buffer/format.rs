@@ -167,8 +167,12 @@ impl FrameHead {
 
     /// Takes the head of a frame at `offset`, or `None` when there is none.
     pub(super) fn decode(head: &[u8; FRAME_HEAD_LEN as usize], salt: u32, offset: u32) -> Option<Self> {
-        let found =
-            Self { len: u32_at(head, 0), count: u32_at(head, 4), synced: u32_at(head, 8), payload_crc: u32_at(head, 12) };
+        let found = Self {
+            len: u32_at(head, 0),
+            count: u32_at(head, 4),
+            synced: u32_at(head, 8),
+            payload_crc: u32_at(head, 12),
+        };
         // The cheap half first: this runs at every place of a damaged stretch.
         let plausible = found.len > 0 && found.count <= found.len && found.synced <= offset;
         (plausible && u32_at(head, 16) == head_crc(head, salt, offset)).then_some(found)

@@ -267,11 +267,12 @@ impl Log {
             return Err(error);
         }
         active.synced = active.written;
-        self.shared.set_durable(active.header.number, active.synced);
+        // Counted before the outlet may read it, so that nothing is ever delivered and not yet durable.
         for pending in self.pending.drain(..self.written) {
             self.monitor.count(pending.resource, |ledger| ledger.durable += 1);
         }
         self.written = 0;
+        self.shared.set_durable(active.header.number, active.synced);
         Ok(())
     }
 

@@ -143,9 +143,7 @@ impl Outlet {
         let mut open = match self.open.take().filter(|open| open.number == self.at.segment) {
             Some(open) => open,
             None => match SegmentReader::open(&*self.storage, self.at.segment) {
-                Ok(reader) => {
-                    Open { number: self.at.segment, reader, shapes: Shapes::default(), learned: HEADER_LEN }
-                }
+                Ok(reader) => Open { number: self.at.segment, reader, shapes: Shapes::default(), learned: HEADER_LEN },
                 Err(SegmentError::Io(error)) => return Err(error),
                 Err(SegmentError::Header(_)) => {
                     self.skip_segment(end, "its header is damaged");
@@ -174,7 +172,7 @@ impl Outlet {
                         break;
                     }
                     bytes += frame.len();
-                    take_frame(frame, &mut open.shapes, self.at, &mut observations);
+                    take_frame(frame, &mut open.shapes, self.at, self.at.offset < synced, &mut observations);
                     self.at.offset = next;
                 }
             }
@@ -237,7 +235,9 @@ impl Open {
     }
 }
 
-fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, observations: &mut Vec<Stored>) {
+/// Takes the observations of a frame. Of one that was not `durable` at a power cut, the shapes may be lost: recovery has
+/// said so.
+fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, durable: bool, observations: &mut Vec<Stored>) {
     let mut unnamed = 0_u32;
     for record in records(frame) {
         match record {
@@ -253,7 +253,7 @@ fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, observations: &mu
             }
         }
     }
-    if unnamed > 0 {
+    if unnamed > 0 && durable {
         let (segment, offset) = (at.segment, at.offset);
         error!(segment, offset, observations = unnamed, "both records that name these observations are damaged");
     }

@@ -4,8 +4,8 @@
 //! 2. Every segment's header is read. One of a newer format version refuses the whole store; one that does not belong to
 //!    its file name is a spare whose renaming the disk forgot; one whose both copies are damaged leaves nothing that
 //!    could be verified, so the file is removed and the loss logged.
-//! 3. A segment ends where the header of the one after it says. The newest has none after it: it is synced (a killed
-//!    process leaves it in the page cache only), scanned, and ends behind its last whole frame. It is never appended to:
+//! 3. A segment ends where the header of the one after it says. The newest has none after it: it is scanned, ends
+//!    behind its last whole frame, and what a killed process left in the page cache is made durable. It is never appended to:
 //!    a frame written again over a torn one could bring back the frame after it.
 //! 4. Numbering goes on from the highest number in the newest two segments, each of which repeats the numbers of all
 //!    resources at its start. Where durable observations of the newest were destroyed, as many numbers are skipped as
@@ -78,10 +78,11 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
             }
         }
     }
-    Ok(assemble(headers, &unreadable, spares, slot, segment_bytes))
+    Ok(assemble(storage, headers, &unreadable, spares, slot, segment_bytes))
 }
 
 fn assemble(
+    storage: &dyn Storage,
     mut readers: BTreeMap<u64, SegmentReader>,
     unreadable: &[u64],
     spares: Vec<String>,
@@ -109,9 +110,6 @@ fn assemble(
             end: after.map_or(header.frames_end(), |after| after.previous_end.min(header.frames_end())),
             synced: after.map_or(header.frames_end(), |after| after.previous_synced),
         };
-        if is_newest && let Err(error) = reader.sync() {
-            error!(segment = header.number, %error, "what the last run wrote may not survive a power cut");
-        }
         if after.is_none() || place + 2 >= headers.len() {
             let scan = Scan::of(reader, entry.end, &mut numbers);
             numbered |= scan.starts_whole || header.previous == 0;
@@ -123,6 +121,9 @@ fn assemble(
                     let known = if proven.segment == header.number { proven.offset } else { 0 };
                     entry.synced = scan.synced.max(known.min(scan.end));
                     scan.report(header.number, entry.synced);
+                    if let Err(error) = reader.settle(storage, entry.synced.min(scan.end), scan.end) {
+                        warn!(segment = header.number, %error, "what the last run wrote may not survive a power cut");
+                    }
                     destroyed += scan.destroyed(entry.synced);
                     destroyed += u64::from(known.saturating_sub(scan.end) / MIN_OBSERVATION);
                 }
@@ -166,17 +167,14 @@ struct Scan {
     /// Up to where the frames themselves say that everything was durable.
     synced: u32,
     starts_whole: bool,
-    /// Observations whose shape is destroyed, and with it their resource.
-    unnamed: u64,
-    /// From, to, most observations.
+    /// Stretches that cannot be read, or not for want of a shape: from, to, most observations.
     holes: Vec<(u32, u32, u64)>,
 }
 
 impl Scan {
     fn of(reader: &mut SegmentReader, end: u32, numbers: &mut BTreeMap<Cri, u64>) -> Self {
         let start = HEADER_LEN;
-        let mut scan =
-            Self { end: start, first: start, synced: start, starts_whole: false, unnamed: 0, holes: Vec::new() };
+        let mut scan = Self { end: start, first: start, synced: start, starts_whole: false, holes: Vec::new() };
         let mut resources = BTreeMap::new();
         let mut at = HEADER_LEN;
         loop {
@@ -187,7 +185,10 @@ impl Scan {
                     next
                 }
                 Step::Frame { head, records: frame, next } => {
-                    scan.unnamed += note_numbers(frame, &mut resources, numbers);
+                    let unnamed = note_numbers(frame, &mut resources, numbers);
+                    if unnamed > 0 {
+                        scan.holes.push((at, next, unnamed));
+                    }
                     if at == HEADER_LEN {
                         scan.starts_whole = true;
                         scan.first = if head.count == 0 { next } else { at };
@@ -212,7 +213,7 @@ impl Scan {
 
     fn destroyed(&self, synced: u32) -> u64 {
         let held = |(from, _, observations): &(u32, u32, u64)| if *from < synced { *observations } else { 0 };
-        self.unnamed + self.holes.iter().map(held).sum::<u64>()
+        self.holes.iter().map(held).sum::<u64>()
     }
 }
 
@@ -252,4 +253,3 @@ fn remove(storage: &dyn Storage, name: &str) {
         warn!(file = name, %error, "cannot remove a file of the buffer");
     }
 }
-

@@ -69,9 +69,14 @@ impl SegmentReader {
         Ok(Self { file, header, window: Vec::new(), window_at: 0 })
     }
 
-    /// Makes what the page cache holds of it durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    /// Makes what the page cache holds from `from` to `to` durable, by writing the same bytes again: after a failed sync
+    /// of a process since killed, the cache shows bytes that the disk lacks and that no further sync would bring there.
+    pub(super) fn settle(&self, storage: &dyn Storage, from: u32, to: u32) -> io::Result<()> {
+        let file = storage.open(&segment_name(self.header.number))?;
+        let mut bytes = vec![0; to.saturating_sub(from) as usize];
+        read_exact(&*self.file, &mut bytes, u64::from(from))?;
+        file.write_at(&bytes, u64::from(from))?;
+        file.sync()
     }
 
     /// Says what stands at `at`, looking no further than `end`.
@@ -243,7 +248,9 @@ fn says(known: &StoredShape, record: &ShapeRecord<'_>) -> bool {
     known.resource == record.resource
         && known.domain == record.domain
         && known.directory == record.directory
-        && known.properties.iter().map(|own| (own.name.as_str(), own.unit.as_str())).eq(record
-            .properties()
-            .map(|property| (property.name, property.unit)))
+        && known
+            .properties
+            .iter()
+            .map(|own| (own.name.as_str(), own.unit.as_str()))
+            .eq(record.properties().map(|property| (property.name, property.unit)))
 }

@@ -32,11 +32,7 @@ impl Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum View {
     /// Its segment can be read up to `end`; `next` is the segment after it.
-    Readable {
-        end: u32,
-        synced: u32,
-        next: Option<u64>,
-    },
+    Readable { end: u32, synced: u32, next: Option<u64> },
     /// Its segment is gone; this is the oldest after it.
     Gone { next: Position },
     /// There is no segment yet, or none after it.
@@ -166,4 +162,3 @@ impl Shared {
         self.lock().outlet_gone
     }
 }
-

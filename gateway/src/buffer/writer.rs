@@ -15,11 +15,7 @@ use crate::pipeline::Unnumbered;
 const BATCH: usize = 256;
 
 /// Starts the thread. It ends when the intake is closed and the outlet dropped. `held` lives as long as it does.
-pub(super) fn start(
-    log: Log,
-    intake: Receiver<Unnumbered>,
-    held: impl Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(log: Log, intake: Receiver<Unnumbered>, held: impl Send + 'static) -> io::Result<JoinHandle<()>> {
     // A timer and nothing else: every disk operation blocks this thread, which is what it is for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("buffer".to_owned()).spawn(move || {

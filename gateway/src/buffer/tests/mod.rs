@@ -1,6 +1,8 @@
 //! Tests of the buffer as a whole.
 
 mod disk;
+mod model;
+mod sim_disk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Reason, Time
 use crate::pipeline::Unnumbered;
 use crate::site::{BrokerSettings, BufferSettings, NamedProperty, Site, Stream, StreamId};
 
-pub(super) const SEGMENT: u32 = 8 * 1024;
+pub(super) const SEGMENT: u32 = 4 * 1024;
 
 pub(super) fn resource(serial: u32) -> Cri {
     Cri::from_bits(6_206_029_101_000_000 + u64::from(serial)).unwrap()
@@ -32,7 +34,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
         data_dir: data_dir.to_owned(),
         buses: Vec::new(),
         devices: Vec::new(),
-        streams: vec![stream(1, 2), stream(2, 2), stream(3, 30), stream(1, 3)],
+        streams: vec![stream(1, 2), stream(2, 2), stream(3, 10), stream(1, 3)],
         buffer: BufferSettings {
             max_bytes: u64::from(SEGMENT) * segments,
             segment_bytes: SEGMENT,
