@@ -1,6 +1,8 @@
 //! Tests of the buffer as a whole.
 
+mod cases;
 mod disk;
+mod golden;
 mod model;
 mod sim_disk;
 

@@ -16,7 +16,7 @@ use crate::buffer::{Outlet, Position, open_on};
 use crate::monitor::{Ledger, Monitor};
 use crate::site::Site;
 
-const HISTORIES: u64 = 2500;
+const HISTORIES: u64 = 2000;
 const STEPS: u32 = 50;
 
 #[test]

@@ -100,6 +100,19 @@ impl SimDisk {
         }
     }
 
+    /// Puts a whole file there, durable.
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+        let file = self.create(name).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        file.sync().unwrap();
+        self.sync_dir().unwrap();
+    }
+
+    /// Returns the names of all segments, oldest first.
+    pub(super) fn segments(&self) -> Vec<String> {
+        self.list().unwrap().into_iter().filter(|name| name.starts_with("seg-")).collect()
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         let state = self.0.lock().unwrap();
         let counted = state.names.iter().filter(|(name, _)| !name.ends_with("cursor"));
