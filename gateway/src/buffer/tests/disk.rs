@@ -1,5 +1,8 @@
 //! On the real disk, with the thread.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +115,51 @@ fn a_second_open_is_refused_and_names_the_process() {
     assert!(refused.to_string().starts_with(&format!("process {} already holds ", std::process::id())));
     runtime().block_on(stop(opened));
     drop(open(&site, Arc::new(Monitor::new(&site))).unwrap());
+}
+
+/// Names the data directory to the child process of the test below.
+const CHILD: &str = "GANGLION_BUFFER_CHILD";
+
+#[test]
+fn a_killed_process_loses_nothing_accepted() {
+    // The same test in another process: no commit ever comes due there.
+    if let Some(dir) = std::env::var_os(CHILD) {
+        let mut site = site(Path::new(&dir), 64);
+        (site.buffer.commit_interval, site.buffer.commit_bytes) = (Duration::from_secs(3600), u32::MAX);
+        let (opened, monitor) = start(&site);
+        for mark in 0.. {
+            opened.intake.blocking_send(observation(&site, 0, mark)).unwrap();
+            let ledger = monitor.snapshot().resources[&resource(1)];
+            eprintln!("accepted {}", ledger.accepted);
+            if ledger.accepted > 40 {
+                std::thread::sleep(DEADLINE);
+            }
+        }
+    }
+    let dir = TempDir::new().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "buffer::tests::disk::a_killed_process_loses_nothing_accepted", "--nocapture"])
+        .env(CHILD, dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let accepted = lines.filter_map(|line| line.strip_prefix("accepted ").and_then(|count| count.parse().ok()));
+    let accepted: u64 = accepted.into_iter().find(|count| *count > 40).expect("the child writes");
+
+    let site = site(dir.path(), 64);
+    let Err(refused) = open(&site, Arc::new(Monitor::new(&site))) else { panic!("opened twice") };
+    assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == child.id()), "{refused}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    runtime().block_on(async {
+        let (mut opened, _) = start(&site);
+        let read = read(&mut opened, usize::try_from(accepted).unwrap(), false).await;
+        assert!(read.iter().map(|stored| stored.seq).eq(1..=read.len() as u64));
+        stop(opened).await;
+    });
 }
 
 #[test]
