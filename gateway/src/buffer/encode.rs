@@ -40,8 +40,8 @@ pub(super) enum Encoded {
 pub(super) struct Encoder {
     directory: String,
     streams: Vec<Known>,
-    /// Number of the frame being put, to know its shapes by.
-    frame: u64,
+    /// Streams whose shape is in the frame being put.
+    shaped: Vec<usize>,
     buf: Vec<u8>,
     /// Bytes of `buf` in use.
     len: usize,
@@ -50,17 +50,19 @@ pub(super) struct Encoder {
 
 struct Known {
     stream: Stream,
+    /// How often its shape stands in the segment.
     copies: u8,
-    last_frame: u64,
+    /// Whether its shape is in the frame being put.
+    shaped: bool,
 }
 
 impl Encoder {
     pub(super) fn new(site: &Site) -> Self {
-        let known = |stream: &Stream| Known { stream: stream.clone(), copies: 0, last_frame: 0 };
+        let known = |stream: &Stream| Known { stream: stream.clone(), copies: 0, shaped: false };
         Self {
             directory: site.directory.clone(),
             streams: site.streams.iter().map(known).collect(),
-            frame: 0,
+            shaped: Vec::new(),
             buf: vec![0; FRAME_BYTES],
             len: 0,
             observations: 0,
@@ -75,7 +77,7 @@ impl Encoder {
     /// Puts as many of the waiting observations as one frame takes.
     pub(super) fn encode(&mut self, waiting: &[Pending], room: u32) -> Encoded {
         let room = room as usize;
-        self.frame += 1;
+        self.each_shaped(|_| {});
         self.observations = 0;
         self.len = HEAD;
         self.buf.resize(FRAME_BYTES, 0);
@@ -109,9 +111,7 @@ impl Encoder {
 
     /// Notes that the shapes of the last frame stand in the segment.
     pub(super) fn keep_shapes(&mut self) {
-        for known in self.streams.iter_mut().filter(|known| known.last_frame == self.frame) {
-            known.copies = known.copies.saturating_add(1);
-        }
+        self.each_shaped(|known| known.copies = known.copies.saturating_add(1));
     }
 
     /// Notes that a segment without shapes begins.
@@ -140,6 +140,16 @@ impl Encoder {
         Ok(frame)
     }
 
+    /// Forgets which shapes the last frame held, having done something to each.
+    fn each_shaped(&mut self, act: impl Fn(&mut Known)) {
+        for stream in self.shaped.drain(..) {
+            if let Some(known) = self.streams.get_mut(stream) {
+                known.shaped = false;
+                act(known);
+            }
+        }
+    }
+
     /// Puts one observation behind its shape, if the segment needs that, up to `end` of the buffer. Puts nothing if it
     /// does not fit.
     fn put(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
@@ -150,14 +160,15 @@ impl Encoder {
         }
         let id = ShapeId(saturate(observation.stream.0));
         let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
-        let with_shape = known.copies < SHAPE_COPIES && known.last_frame != self.frame;
+        let with_shape = known.copies < SHAPE_COPIES && !known.shaped;
         if with_shape {
             put_shape_of(&mut out, id, &known.stream, &self.directory)?;
         }
         put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
         self.len += out.len();
         if with_shape {
-            known.last_frame = self.frame;
+            known.shaped = true;
+            self.shaped.push(observation.stream.0);
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
     }
     let slot = cursor::read(storage).map_err(|unreadable| newer("cursor", unreadable))?;
     let mut spares = Vec::new();
-    let mut headers = BTreeMap::new();
+    let mut headers = Vec::new();
     let mut unreadable = Vec::new();
     for name in names {
         if name.starts_with("new-") {
@@ -64,9 +64,8 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
             }
         } else if let Some(number) = segment_number(&name) {
             match SegmentReader::open(storage, number) {
-                Ok(reader) if reader.header.number == number => {
-                    headers.insert(number, reader);
-                }
+                // Opened again where it is scanned: there may be more segments than a process may open.
+                Ok(reader) if reader.header.number == number => headers.push(reader.header),
                 Ok(_) => remove(storage, &name),
                 Err(SegmentError::Header(version @ Unreadable::Newer { .. })) => return Err(newer(&name, version)),
                 Err(SegmentError::Header(Unreadable::Damaged)) => {
@@ -74,22 +73,25 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
                     remove(storage, &name);
                     unreadable.push(number);
                 }
-                Err(SegmentError::Io(source)) => return Err(OpenError::Disk { doing: "open a segment", source }),
+                Err(SegmentError::Io(error)) => {
+                    error!(file = name, %error, "a segment cannot be opened and is skipped");
+                    unreadable.push(number);
+                }
             }
         }
     }
-    Ok(assemble(storage, headers, &unreadable, spares, slot, segment_bytes))
+    headers.sort_unstable_by_key(|header| header.number);
+    Ok(assemble(storage, &headers, &unreadable, spares, slot, segment_bytes))
 }
 
 fn assemble(
     storage: &dyn Storage,
-    mut readers: BTreeMap<u64, SegmentReader>,
+    headers: &[SegmentHeader],
     unreadable: &[u64],
     spares: Vec<String>,
     slot: Option<CursorSlot>,
     segment_bytes: u32,
 ) -> Recovered {
-    let headers: Vec<SegmentHeader> = readers.values().map(|reader| reader.header).collect();
     let newest = headers.last().copied();
     let epoch = newest.map(|header| header.epoch);
     let slot = slot.filter(|slot| Some(slot.epoch) == epoch);
@@ -100,7 +102,6 @@ fn assemble(
     let mut segments = VecDeque::new();
     let mut destroyed = 0;
     for (place, header) in headers.iter().enumerate() {
-        let Some(reader) = readers.get_mut(&header.number) else { continue };
         let is_newest = place + 1 == headers.len();
         let after = headers.get(place + 1).filter(|after| after.previous == header.number);
         let mut entry = Entry {
@@ -110,8 +111,9 @@ fn assemble(
             end: after.map_or(header.frames_end(), |after| after.previous_end.min(header.frames_end())),
             synced: after.map_or(header.frames_end(), |after| after.previous_synced),
         };
-        if after.is_none() || place + 2 >= headers.len() {
-            let scan = Scan::of(reader, entry.end, &mut numbers);
+        let carries = after.is_none() || place + 2 >= headers.len();
+        if carries && let Ok(mut reader) = SegmentReader::open(storage, header.number) {
+            let scan = Scan::of(&mut reader, entry.end, &mut numbers);
             numbered |= scan.starts_whole || header.previous == 0;
             entry.first = scan.first;
             if after.is_none() {

@@ -138,7 +138,6 @@ impl History {
 
     fn step(&mut self) {
         let action = self.rng.u32(..100);
-        println!("{action}");
         match action {
             0..40 => self.append(),
             40..52 => self.with_log(|log, now| log.commit(now)),
