@@ -109,7 +109,7 @@ pub(super) struct CursorSlot {
     pub(super) generation: u64,
     /// Everything before is delivered.
     pub(super) acked: Position,
-    /// Everything before was durable when the slot was written.
+    /// Everything before was durable, without a hole left by a power cut, when the slot was written.
     pub(super) durable: Position,
 }
 

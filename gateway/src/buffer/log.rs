@@ -152,7 +152,7 @@ impl Log {
     fn try_to_save_cursor(&mut self) -> io::Result<()> {
         let acked = self.shared.acknowledged();
         if self.cursor.written() != Some(acked) {
-            let durable = self.shared.newest().map_or(acked, |newest| newest.end_position());
+            let durable = self.shared.newest().map_or(acked, |newest| newest.synced_position());
             self.cursor.write(&*self.storage, acked, durable)?;
             self.cursor_refused = false;
         }

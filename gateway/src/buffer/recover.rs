@@ -95,7 +95,7 @@ fn assemble(
     let newest = headers.last().copied();
     let epoch = newest.map(|header| header.epoch);
     let slot = slot.filter(|slot| Some(slot.epoch) == epoch);
-    let proven = slot.map_or(Position { segment: 0, offset: 0 }, |slot| slot.durable.max(slot.acked));
+    let proven = slot.map_or(Position { segment: 0, offset: 0 }, |slot| slot.durable);
 
     let mut numbers = BTreeMap::new();
     let mut numbered = false;

@@ -26,6 +26,11 @@ impl Entry {
     pub(super) const fn end_position(&self) -> Position {
         Position { segment: self.number, offset: self.end }
     }
+
+    /// Returns the place before which a hole is corruption.
+    pub(super) const fn synced_position(&self) -> Position {
+        Position { segment: self.number, offset: self.synced }
+    }
 }
 
 /// Where the outlet stands.

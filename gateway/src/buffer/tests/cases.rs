@@ -127,6 +127,23 @@ fn numbers_that_destroyed_observations_may_have_had_are_never_given_again() {
 }
 
 #[test]
+fn a_hole_left_by_a_power_cut_is_never_taken_for_corruption() {
+    let mut bench = Bench::new(8);
+    bench.write([1]);
+    let lost = bench.log.shared.newest().unwrap().first;
+    bench.write([2]);
+    bench.disk.flip(&bench.disk.segments()[0], lost as usize, 0);
+    // The second time, the cursor stands behind the hole.
+    for expected in [vec![(2, 2)], vec![]] {
+        bench = bench.reopen();
+        assert_eq!(bench.read(), expected);
+        bench.outlet.acknowledge(bench.log.shared.newest().unwrap().end_position());
+        bench.log.save_cursor(bench.now);
+        assert_eq!((bench.store().damaged_bytes, bench.ledger().last_seq), (0, 2));
+    }
+}
+
+#[test]
 fn a_damaged_header_is_replaced_by_its_copy() {
     let mut bench = Bench::new(8);
     bench.write_durably([1, 2]);
