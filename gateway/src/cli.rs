@@ -116,8 +116,8 @@ pub(crate) fn main() -> ExitCode {
         },
         Verb::Schema { of } => {
             let schema = match of {
-                SchemaOf::Site => config::site_schema(),
-                SchemaOf::Template => config::template_schema(),
+                SchemaOf::Site => config::json_schema(),
+                SchemaOf::Template => config::template_json_schema(),
             };
             say(&format!("{schema:#}\n"))
         }
@@ -125,17 +125,13 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Loads a site; prints every warning, and every error with the exit code to end with.
+/// Loads a site; prints everything that is wrong with it, and gives the exit code to end with when that is too much.
 fn load(path: &Path) -> Result<Site, ExitCode> {
-    let color = io::stderr().is_terminal();
-    let (loaded, warnings) = config::load(path);
-    if !warnings.is_empty() {
-        eprint!("{}", warnings.render(color));
+    let (site, report) = config::load_with_warnings(path);
+    if !report.problems().is_empty() {
+        eprint!("{}", report.render(io::stderr().is_terminal()));
     }
-    loaded.map_err(|report| {
-        eprint!("{}", report.render(color));
-        ExitCode::from(REFUSED)
-    })
+    site.ok_or(ExitCode::from(REFUSED))
 }
 
 fn run(site: Site) -> ExitCode {

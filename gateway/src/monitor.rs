@@ -72,6 +72,8 @@ pub struct Store {
     pub bytes: u64,
     /// Segments that hold something undelivered.
     pub segments: u64,
+    /// Bytes skipped because they were durable and no longer verify; each stretch with an ERROR in the log.
+    pub damaged_bytes: u64,
 }
 
 /// State of one device.

@@ -74,7 +74,7 @@ fn value(point: &Point, sample: &Sample) -> Result<Value, Reason> {
     let items = answer.as_ref().map_err(|&reason| reason)?;
     let end = point.offset + usize::from(point.value_type.registers());
     let registers = items.get(point.offset..end).ok_or(Reason::WrongLength)?;
-    let bits = point.word_order.join(registers);
+    let bits = point.value_type.bits(registers, point.word_order).map_err(|_| Reason::WrongLength)?;
     if point.missing == Some(bits) {
         return Err(Reason::Missing);
     }

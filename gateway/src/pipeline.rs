@@ -123,8 +123,7 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
         ended = &mut normalize => Some(("normalize", ended.err())),
         ended = &mut deliver => Some(("deliver", ended.err())),
     };
-    // Nobody to tell means that every bus task has ended, which is what is wanted.
-    drop(stop_polling.send(true));
+    stop_polling.send_replace(true);
     while acquire.join_next().await.is_some() {}
     if !normalize.is_finished() {
         drop(normalize.await);

@@ -5,7 +5,9 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +17,8 @@ use crate::pki::Pair;
 
 /// How long a broker may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a condition is looked at while it is waited for.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// A broker that may be stopped, killed and started again on the same port; ended when dropped.
 #[derive(Debug)]
@@ -91,7 +95,7 @@ impl Mosquitto {
             if child.try_wait()?.is_some() || Instant::now() > deadline {
                 return Err(io::Error::other(format!("mosquitto does not listen: {}", self.log())));
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(GLANCE);
         }
         Ok(())
     }
@@ -147,12 +151,13 @@ impl Drop for Mosquitto {
     }
 }
 
-/// A `mosquitto_sub` that keeps its session (its client identifier is fixed) and connects again by itself; ended when
-/// dropped.
+/// A `mosquitto_sub` with a kept session (its client identifier is fixed), started again whenever it ends: over TLS it
+/// gives up at the first failed attempt to reconnect. Ended when dropped.
 #[derive(Debug)]
 pub struct Subscriber {
-    child: Child,
     output: PathBuf,
+    stop: Arc<AtomicBool>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Subscriber {
@@ -163,7 +168,9 @@ impl Subscriber {
     /// When it cannot be started or is not confirmed in time.
     pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> io::Result<Self> {
         let output = broker.folder.join(format!("{id}.out"));
-        let child = Command::new("mosquitto_sub")
+        let file = File::create(&output)?;
+        let mut command = Command::new("mosquitto_sub");
+        command
             .args(["-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%p", "-i", id, "-t", filter])
             .args(["-h", "localhost", "-p", &broker.port.to_string(), "--cafile"])
             .arg(ca)
@@ -172,17 +179,18 @@ impl Subscriber {
             .arg("--key")
             .arg(&identity.key)
             .stdin(Stdio::null())
-            .stdout(File::create(&output)?)
-            .stderr(Stdio::null())
-            .spawn()?;
-        let subscriber = Self { child, output };
+            .stderr(Stdio::null());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let keeper = thread::spawn(move || keep_running(&mut command, &file, &stopped));
+        let subscriber = Self { output, stop, keeper: Some(keeper) };
         let confirmed = format!("Sending SUBACK to {id}");
         let deadline = Instant::now() + START_TIMEOUT;
         while !broker.log().contains(&confirmed) {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("no subscription: {}", broker.log())));
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(GLANCE);
         }
         Ok(subscriber)
     }
@@ -201,8 +209,24 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.join().ok();
+        }
+    }
+}
+
+/// Runs the command again and again, its output at the end of `file`, until told to stop.
+fn keep_running(command: &mut Command, file: &File, stopped: &AtomicBool) {
+    while !stopped.load(Ordering::Relaxed) {
+        let child = file.try_clone().and_then(|file| command.stdout(file).spawn());
+        // A program that cannot be started is noticed by the subscription that never comes.
+        let Ok(mut child) = child else { return };
+        while !stopped.load(Ordering::Relaxed) && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(GLANCE);
+        }
+        child.kill().ok();
+        child.wait().ok();
     }
 }
 

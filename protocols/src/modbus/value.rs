@@ -23,20 +23,6 @@ pub enum WordOrder {
     Dcba,
 }
 
-impl WordOrder {
-    /// Joins registers into one number whose highest byte is `A`; of more than four, the last four in that order.
-    #[must_use]
-    pub fn join(self, registers: &[u16]) -> u64 {
-        let push = |bits: u64, word: u16| (bits << 16) | u64::from(word);
-        match self {
-            Self::Abcd => registers.iter().fold(0, |bits, &word| push(bits, word)),
-            Self::Cdab => registers.iter().rev().fold(0, |bits, &word| push(bits, word)),
-            Self::Badc => registers.iter().fold(0, |bits, &word| push(bits, word.swap_bytes())),
-            Self::Dcba => registers.iter().rev().fold(0, |bits, &word| push(bits, word.swap_bytes())),
-        }
-    }
-}
-
 /// A run of bits in one register: `offset` 0 is the least significant bit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BitField {
@@ -195,6 +181,17 @@ impl fmt::Display for ValueError {
 }
 
 impl core::error::Error for ValueError {}
+
+/// Joins registers into one number whose highest byte is `A`.
+fn join(registers: &[u16], order: WordOrder) -> u64 {
+    let push = |bits: u64, word: u16| (bits << 16) | u64::from(word);
+    match order {
+        WordOrder::Abcd => registers.iter().fold(0, |bits, &word| push(bits, word)),
+        WordOrder::Cdab => registers.iter().rev().fold(0, |bits, &word| push(bits, word)),
+        WordOrder::Badc => registers.iter().fold(0, |bits, &word| push(bits, word.swap_bytes())),
+        WordOrder::Dcba => registers.iter().rev().fold(0, |bits, &word| push(bits, word.swap_bytes())),
+    }
+}
 
 #[allow(clippy::cast_possible_wrap, reason = "the sign bit is what is wanted")]
 const fn sign_extend(bits: u64, width: u32) -> i64 {

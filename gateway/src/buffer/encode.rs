@@ -1,0 +1,182 @@
+//! Puts observations into frames, in a buffer that is used again and again.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use ganglion_protocols::bytes::{Full, Writer};
+use ganglion_protocols::record::{ShapeId, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::{Cri, Property, Shape};
+
+use super::format::{ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, SegmentHeader, saturate};
+use crate::pipeline::Unnumbered;
+use crate::site::{Site, Stream, StreamId};
+
+/// Bytes after which a frame is complete; one that holds a single longer observation is longer.
+const FRAME_BYTES: usize = 64 * 1024;
+const HEAD: usize = FRAME_HEAD_LEN as usize;
+/// In how many frames of a segment a shape is written: a damaged frame then takes no other frame's meaning with it.
+const SHAPE_COPIES: u8 = 2;
+/// Longest last-number record: kind, resource, varint.
+const LAST_SEQ_BYTES: usize = 1 + 8 + 10;
+
+/// A numbered observation that is not durable yet.
+pub(super) struct Pending {
+    pub(super) observation: Unnumbered,
+    pub(super) resource: Cri,
+    pub(super) seq: u64,
+    /// Whether it was in a segment already.
+    pub(super) accepted: bool,
+}
+
+/// What became of waiting observations.
+pub(super) enum Encoded {
+    /// The first ones are in a frame, which waits for [`Encoder::seal`].
+    Frame { observations: usize },
+    /// Not even one fits the room there is.
+    NoRoom,
+}
+
+/// Knows the streams, and which shapes the present segment holds.
+pub(super) struct Encoder {
+    directory: String,
+    streams: Vec<Known>,
+    /// Streams whose shape is in the frame being put.
+    shaped: Vec<usize>,
+    buf: Vec<u8>,
+    /// Bytes of `buf` in use.
+    len: usize,
+    observations: u32,
+}
+
+struct Known {
+    stream: Stream,
+    /// How often its shape stands in the segment.
+    copies: u8,
+    /// Whether its shape is in the frame being put.
+    shaped: bool,
+}
+
+impl Encoder {
+    pub(super) fn new(site: &Site) -> Self {
+        let known = |stream: &Stream| Known { stream: stream.clone(), copies: 0, shaped: false };
+        Self {
+            directory: site.directory.clone(),
+            streams: site.streams.iter().map(known).collect(),
+            shaped: Vec::new(),
+            buf: vec![0; FRAME_BYTES],
+            len: 0,
+            observations: 0,
+        }
+    }
+
+    /// Returns the resource of a stream.
+    pub(super) fn resource(&self, stream: StreamId) -> Option<Cri> {
+        self.streams.get(stream.0).map(|known| known.stream.resource)
+    }
+
+    /// Puts as many of the waiting observations as one frame takes.
+    pub(super) fn encode(&mut self, waiting: &[Pending], room: u32) -> Encoded {
+        let room = room as usize;
+        self.each_shaped(|_| {});
+        self.observations = 0;
+        self.len = HEAD;
+        self.buf.resize(FRAME_BYTES, 0);
+        self.buf.shrink_to(FRAME_BYTES);
+        for pending in waiting {
+            let fits = self.put(pending, room.min(FRAME_BYTES)).or_else(|Full| {
+                let alone = self.observations == 0 && room > FRAME_BYTES;
+                if alone { self.put(pending, room) } else { Err(Full) }
+            });
+            match fits {
+                Ok(()) => self.observations += 1,
+                Err(Full) => break,
+            }
+        }
+        match self.observations {
+            0 => Encoded::NoRoom,
+            observations => Encoded::Frame { observations: observations as usize },
+        }
+    }
+
+    /// Completes the frame for its place.
+    pub(super) fn seal(&mut self, salt: u32, offset: u32, synced: u32) -> &[u8] {
+        let end = self.len.next_multiple_of(ALIGN as usize);
+        if self.buf.len() < end {
+            self.buf.resize(end, 0);
+        }
+        let frame = self.buf.get_mut(..end).unwrap_or_default();
+        FrameHead::seal(frame, self.len, salt, offset, self.observations, synced);
+        frame
+    }
+
+    /// Notes that the shapes of the last frame stand in the segment.
+    pub(super) fn keep_shapes(&mut self) {
+        self.each_shaped(|known| known.copies = known.copies.saturating_add(1));
+    }
+
+    /// Notes that a segment without shapes begins.
+    pub(super) fn forget_shapes(&mut self) {
+        self.streams.iter_mut().for_each(|known| known.copies = 0);
+    }
+
+    /// Returns the first frame of a segment: the last number of every resource.
+    pub(super) fn numbers(&mut self, numbers: &BTreeMap<Cri, u64>, header: &SegmentHeader) -> io::Result<&[u8]> {
+        self.buf.resize((HEAD + numbers.len() * LAST_SEQ_BYTES).max(FRAME_BYTES), 0);
+        self.len = HEAD;
+        self.observations = 0;
+        for (resource, seq) in numbers {
+            let mut out = Writer::new(self.buf.get_mut(self.len..).unwrap_or_default());
+            let put = put_last_seq(&mut out, *resource, *seq);
+            self.len += out.len();
+            put.map_err(|Full| io::Error::other("the numbers of all resources do not fit"))?;
+        }
+        if numbers.is_empty() {
+            return Ok(&[]);
+        }
+        let frame = self.seal(header.salt, HEADER_LEN, HEADER_LEN);
+        if saturate(frame.len()) > header.frames_end() - HEADER_LEN {
+            return Err(io::Error::other("the numbers of all resources are longer than a segment"));
+        }
+        Ok(frame)
+    }
+
+    /// Forgets which shapes the last frame held, having done something to each.
+    fn each_shaped(&mut self, act: impl Fn(&mut Known)) {
+        for stream in self.shaped.drain(..) {
+            if let Some(known) = self.streams.get_mut(stream) {
+                known.shaped = false;
+                act(known);
+            }
+        }
+    }
+
+    /// Puts one observation behind its shape, if the segment needs that, up to `end` of the buffer. Puts nothing if it
+    /// does not fit.
+    fn put(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
+        let observation = &pending.observation;
+        let Some(known) = self.streams.get_mut(observation.stream.0) else { return Err(Full) };
+        if self.buf.len() < end {
+            self.buf.resize(end, 0);
+        }
+        let id = ShapeId(saturate(observation.stream.0));
+        let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
+        let with_shape = known.copies < SHAPE_COPIES && !known.shaped;
+        if with_shape {
+            put_shape_of(&mut out, id, &known.stream, &self.directory)?;
+        }
+        put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
+        self.len += out.len();
+        if with_shape {
+            known.shaped = true;
+            self.shaped.push(observation.stream.0);
+        }
+        Ok(())
+    }
+}
+
+fn put_shape_of(out: &mut Writer<'_>, id: ShapeId, stream: &Stream, directory: &str) -> Result<(), Full> {
+    let properties: Vec<_> =
+        stream.properties.iter().map(|own| Property { name: &own.name, unit: &own.unit }).collect();
+    let shape = Shape { resource: stream.resource, domain: &stream.domain, directory, properties: &properties };
+    put_shape(out, id, &shape)
+}

@@ -1,0 +1,260 @@
+//! The reading end of the buffer: durable observations, oldest first.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ganglion_protocols::record::Record;
+use ganglion_protocols::{Clock, Cri, Reading, Timestamp};
+use tracing::{error, warn};
+
+use super::format::{HEADER_LEN, Position, saturate};
+use super::scan::{SegmentError, SegmentReader, Shapes, Step, records};
+use super::shared::{Shared, View};
+use super::storage::Storage;
+use crate::monitor::Monitor;
+use crate::site::NamedProperty;
+
+/// Bytes of records after which a chunk is complete.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Pause before a segment that could not be opened is tried again, and how often it is.
+const RETRY: Duration = Duration::from_secs(1);
+const TRIES: u32 = 5;
+
+/// Durable observations in the order of their writing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chunk {
+    /// The place behind them, for [`Outlet::acknowledge`].
+    pub end: Position,
+    /// At least one.
+    pub observations: Vec<Stored>,
+}
+
+/// One durable observation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stored {
+    /// Whose readings, and what they mean; the same allocation while it stays the same within a segment.
+    pub shape: Arc<StoredShape>,
+    /// Its number among all of its resource.
+    pub seq: u64,
+    /// Time of measurement.
+    pub t: Timestamp,
+    /// State of the clock then.
+    pub clock: Clock,
+    /// One reading for each property of the shape, in its order.
+    pub readings: Vec<Reading>,
+}
+
+/// What one stream of observations looked like when it was stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredShape {
+    /// The resource observed.
+    pub resource: Cri,
+    /// Domain of its class in the code directory.
+    pub domain: String,
+    /// Edition of the code directory that names the properties.
+    pub directory: String,
+    /// The properties, in the order of the readings.
+    pub properties: Vec<NamedProperty>,
+}
+
+/// Hands out what is durable and takes back what is delivered. The writer goes on until it is dropped, so that the last
+/// acknowledgements of a drain are kept.
+pub struct Outlet {
+    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
+    monitor: Arc<Monitor>,
+    at: Position,
+    /// Damage before this has been reported.
+    reported: Position,
+    open: Option<Open>,
+    failures: u32,
+}
+
+/// The segment being read.
+struct Open {
+    number: u64,
+    reader: SegmentReader,
+    shapes: Shapes,
+    /// Shapes before this are known.
+    learned: u32,
+}
+
+impl Outlet {
+    pub(super) fn new(shared: Arc<Shared>, storage: Arc<dyn Storage>, monitor: Arc<Monitor>) -> Self {
+        let at = shared.acknowledged();
+        Self { shared, storage, monitor, at, reported: at, open: None, failures: 0 }
+    }
+
+    /// Waits for durable observations after those already returned. Returns `None` when there will be none: the intake
+    /// is closed and everything durable has been returned.
+    ///
+    /// Cancel-safe: nothing is taken before it is returned.
+    pub async fn next(&mut self) -> Option<Chunk> {
+        loop {
+            // Asked first: what became durable before the close is then read below.
+            let closed = self.shared.is_closed();
+            match self.try_next() {
+                Ok(Some(chunk)) => return Some(chunk),
+                Ok(None) if closed => return None,
+                Ok(None) => self.shared.more.notified().await,
+                Err(error) => {
+                    self.failed(&error);
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Says that everything before `up_to` is delivered and may be reclaimed.
+    pub fn acknowledge(&self, up_to: Position) {
+        self.shared.acknowledge(up_to);
+    }
+
+    /// Goes back to the first unacknowledged observation.
+    pub fn rewind(&mut self) {
+        self.at = self.shared.acknowledged();
+    }
+
+    /// Returns the next chunk if there is one.
+    pub(super) fn try_next(&mut self) -> io::Result<Option<Chunk>> {
+        loop {
+            match self.shared.view(self.at) {
+                View::Nothing => return Ok(None),
+                View::Gone { next } => self.at = next,
+                View::Readable { end, synced, next } => {
+                    if self.at.offset < end {
+                        if let Some(chunk) = self.read(end, synced)? {
+                            return Ok(Some(chunk));
+                        }
+                    } else if let Some(next) = next {
+                        self.at = Position::start_of(next);
+                    } else {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads on in the present segment; `None` when no observation came of it, and then it is `at` that has moved, or
+    /// the segment that has gone.
+    fn read(&mut self, end: u32, synced: u32) -> io::Result<Option<Chunk>> {
+        let mut open = match self.open.take().filter(|open| open.number == self.at.segment) {
+            Some(open) => open,
+            None => match SegmentReader::open(&*self.storage, self.at.segment) {
+                Ok(reader) => Open { number: self.at.segment, reader, shapes: Shapes::default(), learned: HEADER_LEN },
+                Err(SegmentError::Io(error)) => return Err(error),
+                Err(SegmentError::Header(_)) => {
+                    self.skip_segment(end, "its header is damaged");
+                    return Ok(None);
+                }
+            },
+        };
+        self.failures = 0;
+        open.learn_to(self.at.offset);
+
+        let mut observations = Vec::new();
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES {
+            match open.reader.step(self.at.offset, end) {
+                Step::End => break,
+                Step::Hole { next, .. } => {
+                    // An evicted segment is written over while it is read here. That is no damage.
+                    if !matches!(self.shared.view(self.at), View::Readable { .. }) {
+                        break;
+                    }
+                    self.report_hole(next, synced);
+                    self.at.offset = next;
+                }
+                Step::Frame { records: frame, next, .. } => {
+                    if bytes > 0 && bytes + frame.len() > CHUNK_BYTES {
+                        break;
+                    }
+                    bytes += frame.len();
+                    take_frame(frame, &mut open.shapes, self.at, self.at.offset < synced, &mut observations);
+                    self.at.offset = next;
+                }
+            }
+        }
+        open.learned = open.learned.max(self.at.offset);
+        self.open = Some(open);
+        Ok((!observations.is_empty()).then_some(Chunk { end: self.at, observations }))
+    }
+
+    fn report_hole(&mut self, next: u32, synced: u32) {
+        let (segment, from) = (self.at.segment, self.at.offset);
+        let end = Position { segment, offset: next };
+        // Holes past `synced` are what a power cut left; recovery has said so.
+        if from < synced && end > self.reported {
+            let bytes = next - from;
+            error!(segment, from, bytes, "a stretch of the buffer is damaged and skipped");
+            self.monitor.store(|store| store.damaged_bytes += u64::from(bytes));
+            self.reported = end;
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.failures += 1;
+        let segment = self.at.segment;
+        if self.failures < TRIES {
+            warn!(segment, %error, "cannot open a segment of the buffer, will try again");
+        } else if let View::Readable { end, .. } = self.shared.view(self.at) {
+            self.failures = 0;
+            self.skip_segment(end, &error.to_string());
+        }
+    }
+
+    fn skip_segment(&mut self, end: u32, reason: &str) {
+        let (segment, bytes) = (self.at.segment, end.saturating_sub(self.at.offset));
+        error!(segment, bytes, reason, "a segment of the buffer cannot be read and is skipped");
+        self.monitor.store(|store| store.damaged_bytes += u64::from(bytes));
+        self.at.offset = end;
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.shared.leave();
+    }
+}
+
+impl Open {
+    /// Learns the shapes of the frames before `offset`, for a reader that begins in the middle.
+    fn learn_to(&mut self, offset: u32) {
+        while self.learned < offset {
+            self.learned = match self.reader.step(self.learned, offset) {
+                Step::Frame { records, next, .. } => {
+                    self.shapes.learn_all(records);
+                    next
+                }
+                Step::Hole { next, .. } => next,
+                Step::End => offset,
+            };
+        }
+    }
+}
+
+/// Takes the observations of a frame. Of one that was not `durable` at a power cut, the shapes may be lost: recovery has
+/// said so.
+fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, durable: bool, observations: &mut Vec<Stored>) {
+    let mut unnamed = 0_u32;
+    for record in records(frame) {
+        match record {
+            Ok(Record::Shape(shape)) => shapes.learn(&shape),
+            Ok(Record::LastSeq { .. }) => {}
+            Ok(Record::Observation(observation)) => match shapes.join(&observation) {
+                Some(stored) => observations.push(stored),
+                None => unnamed += 1,
+            },
+            Err(error) => {
+                let (segment, offset, bytes) = (at.segment, at.offset, saturate(frame.len()));
+                error!(segment, offset, bytes, %error, "the rest of a frame holds no record of this edition");
+            }
+        }
+    }
+    if unnamed > 0 && durable {
+        let (segment, offset) = (at.segment, at.offset);
+        error!(segment, offset, observations = unnamed, "both records that name these observations are damaged");
+    }
+}

@@ -1,0 +1,292 @@
+//! One failure each, on the simulated disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ganglion_protocols::Value;
+
+use super::sim_disk::{Faults, SimDisk};
+use super::{SEGMENT, observation, resource, site};
+use crate::buffer::format::ALIGN;
+use crate::buffer::log::Log;
+use crate::buffer::{Chunk, OpenError, Outlet, Storage, open_on};
+use crate::monitor::{Ledger, Monitor, Store};
+use crate::site::Site;
+
+/// A buffer on a simulated disk, with one stream in use.
+struct Bench {
+    site: Site,
+    disk: SimDisk,
+    monitor: Arc<Monitor>,
+    log: Log,
+    outlet: Outlet,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(segments: u64) -> Self {
+        Self::on(SimDisk::new(), site(Path::new(""), segments))
+    }
+
+    fn on(disk: SimDisk, site: Site) -> Self {
+        let monitor = Arc::new(Monitor::new(&site));
+        let rng = fastrand::Rng::with_seed(7);
+        let (log, outlet) = open_on(disk.clone(), &site, Arc::clone(&monitor), rng).unwrap();
+        Self { site, disk, monitor, log, outlet, now: Instant::now() }
+    }
+
+    fn reopen(self) -> Self {
+        let Self { site, disk, log, outlet, .. } = self;
+        drop((log, outlet));
+        Self::on(disk, site)
+    }
+
+    /// Writes one frame with one observation for each mark.
+    fn write(&mut self, marks: impl IntoIterator<Item = u64>) {
+        let mut batch = marks.into_iter().map(|mark| observation(&self.site, 1, mark)).collect();
+        self.log.append(&mut batch, self.now);
+    }
+
+    fn write_durably(&mut self, marks: impl IntoIterator<Item = u64>) {
+        self.write(marks);
+        self.log.commit(self.now);
+    }
+
+    fn later(&mut self, pause: Duration) {
+        self.now += pause;
+        self.log.tick(self.now);
+    }
+
+    fn fill_segments(&mut self, count: u64) {
+        let mut mark = 1000;
+        while self.log.next_segment <= count {
+            self.write_durably([mark]);
+            mark += 1;
+        }
+    }
+
+    /// Returns the marks and numbers of everything not read yet.
+    fn read(&mut self) -> Vec<(u64, u64)> {
+        let mut out = Vec::new();
+        while let Some(chunk) = self.outlet.try_next().unwrap() {
+            out.extend(numbered(&chunk));
+        }
+        out
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.monitor.snapshot().resources[&resource(2)]
+    }
+
+    fn store(&self) -> Store {
+        self.monitor.snapshot().store
+    }
+}
+
+fn numbered(chunk: &Chunk) -> Vec<(u64, u64)> {
+    let mark = |value| if let Some(Value::Uint(mark)) = value { mark } else { panic!("{value:?}") };
+    chunk.observations.iter().map(|stored| (mark(stored.readings[0].value), stored.seq)).collect()
+}
+
+#[test]
+fn a_flipped_bit_costs_its_own_frame_and_no_other() {
+    // The first two frames hold the shape, so that the frames after either stay readable without the other.
+    for lost in 1..=6 {
+        let mut bench = Bench::new(8);
+        let mut ends = Vec::new();
+        for mark in 1..=6 {
+            bench.write_durably([mark]);
+            ends.push(bench.log.shared.newest().unwrap().end);
+        }
+        let before_padding = ends[lost - 1] - ALIGN;
+        bench.disk.flip(&bench.disk.segments()[0], before_padding as usize, 3);
+        bench = bench.reopen();
+        let expected: Vec<(u64, u64)> = (1..=6).filter(|mark| *mark != lost as u64).map(|mark| (mark, mark)).collect();
+        assert_eq!(bench.read(), expected);
+        let last = lost == 6;
+        assert_eq!(bench.store().damaged_bytes > 0, !last, "the last one may as well be torn by a power cut");
+    }
+}
+
+#[test]
+fn numbers_that_destroyed_observations_may_have_had_are_never_given_again() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1, 2, 3]);
+    let tail = bench.log.shared.newest().unwrap().end;
+    bench.write_durably([4, 5]);
+    let end = bench.outlet.try_next().unwrap().unwrap().end;
+    bench.outlet.acknowledge(end);
+    bench.log.save_cursor(bench.now);
+    bench.disk.flip(&bench.disk.segments()[0], tail as usize + 2, 0);
+    bench = bench.reopen();
+    bench.write_durably([6]);
+    let (mark, seq) = bench.read()[0];
+    assert_eq!(mark, 6);
+    assert!(seq > 5, "{seq} was delivered once already");
+}
+
+#[test]
+fn a_hole_left_by_a_power_cut_is_never_taken_for_corruption() {
+    let mut bench = Bench::new(8);
+    bench.write([1]);
+    let lost = bench.log.shared.newest().unwrap().first;
+    bench.write([2]);
+    bench.disk.flip(&bench.disk.segments()[0], lost as usize, 0);
+    // The second time, the cursor stands behind the hole.
+    for expected in [vec![(2, 2)], vec![]] {
+        bench = bench.reopen();
+        assert_eq!(bench.read(), expected);
+        bench.outlet.acknowledge(bench.log.shared.newest().unwrap().end_position());
+        bench.log.save_cursor(bench.now);
+        assert_eq!((bench.store().damaged_bytes, bench.ledger().last_seq), (0, 2));
+    }
+}
+
+#[test]
+fn a_damaged_header_is_replaced_by_its_copy() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1, 2]);
+    bench.disk.flip(&bench.disk.segments()[0], 20, 1);
+    bench = bench.reopen();
+    assert_eq!(bench.read(), [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn a_store_of_a_newer_edition_is_refused_and_left_alone() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1]);
+    let name = bench.disk.segments()[0].clone();
+    let mut bytes = bench.disk.contents(&name);
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    bench.disk.put(&name, &bytes);
+    let Err(error) = open_on(bench.disk.clone(), &bench.site, bench.monitor, fastrand::Rng::with_seed(1)) else {
+        panic!("opened")
+    };
+    assert!(matches!(error, OpenError::NewerFormat { got: 2, known: 1, .. }), "{error}");
+    assert_eq!(bench.disk.contents(&name), bytes);
+}
+
+#[test]
+fn a_lost_cursor_costs_duplicates_and_no_observation() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1, 2]);
+    let end = bench.outlet.try_next().unwrap().unwrap().end;
+    bench.outlet.acknowledge(end);
+    bench.log.save_cursor(bench.now);
+    bench = bench.reopen();
+    assert_eq!(bench.read(), []);
+    bench.disk.remove("cursor").unwrap();
+    bench = bench.reopen();
+    assert_eq!(bench.read(), [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn numbering_outlives_the_segments_that_held_the_observations() {
+    let mut bench = Bench::new(8);
+    let mut other = vec![observation(&bench.site, 2, 7)];
+    bench.log.append(&mut other, bench.now);
+    bench.fill_segments(5);
+    bench.read();
+    bench.outlet.acknowledge(bench.log.shared.newest().unwrap().end_position());
+    bench.log.save_cursor(bench.now);
+    assert_eq!(bench.disk.segments().len(), 2);
+    bench = bench.reopen();
+    assert_eq!(bench.monitor.snapshot().resources[&resource(3)].last_seq, 1);
+    let mut other = vec![observation(&bench.site, 2, 8)];
+    bench.log.append(&mut other, bench.now);
+    bench.log.commit(bench.now);
+    assert_eq!(bench.outlet.try_next().unwrap().unwrap().observations[0].seq, 2);
+}
+
+#[test]
+fn a_full_disk_is_shown_and_left_and_each_refusal_uses_up_its_number() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1]);
+    bench.disk.set_faults(Faults { full_for_all: true, full: true, ..Faults::default() });
+    bench.write([2, 3]);
+    assert_eq!(bench.store().trouble.as_deref(), Some("disk full"));
+    bench.disk.set_faults(Faults::default());
+    bench.write([4]);
+    assert_eq!(bench.ledger().dropped, 3, "the next try comes a second later");
+    bench.later(Duration::from_secs(1));
+    bench.write([5]);
+    assert_eq!(bench.store().trouble, None);
+    assert_eq!(bench.read(), [(1, 1), (5, 5)]);
+    assert_eq!(bench.ledger(), Ledger { accepted: 2, durable: 2, dropped: 3, last_seq: 5, ..Ledger::default() });
+}
+
+#[test]
+fn a_disk_filled_by_others_takes_no_segment_away() {
+    let mut bench = Bench::new(64);
+    bench.fill_segments(3);
+    let held = bench.ledger().durable;
+    bench.disk.set_faults(Faults { full: true, ..Faults::default() });
+    // The reserve lasts for two more segments.
+    bench.fill_segments(5);
+    let accepted = bench.ledger().accepted;
+    while bench.store().trouble.is_none() {
+        bench.write([1]);
+    }
+    assert!(accepted > held);
+    assert_eq!(bench.disk.segments().len(), 5);
+    bench.disk.set_faults(Faults::default());
+    bench.later(Duration::from_secs(2));
+    bench.write_durably([2]);
+    assert_eq!(bench.read().len() as u64, bench.ledger().durable);
+}
+
+#[test]
+fn after_a_failed_fsync_the_same_observations_are_durable_elsewhere() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1]);
+    bench.write([2, 3]);
+    bench.disk.set_faults(Faults { failing_syncs: 1, ..Faults::default() });
+    bench.log.commit(bench.now);
+    assert_eq!(bench.read(), [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(bench.store().trouble, None);
+    bench.disk.cut_power(&mut fastrand::Rng::with_seed(3));
+    bench = bench.reopen();
+    assert_eq!(bench.read(), [(1, 1), (2, 2), (3, 3)]);
+}
+
+#[test]
+fn a_read_only_disk_still_hands_out_its_backlog() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1, 2]);
+    bench.disk.set_faults(Faults { read_only: true, ..Faults::default() });
+    bench = bench.reopen();
+    assert_eq!(bench.read(), [(1, 1), (2, 2)]);
+    bench.write([3]);
+    assert_eq!(bench.store().trouble.as_deref(), Some("read-only"));
+    assert_eq!(bench.ledger().dropped, 1);
+}
+
+#[test]
+fn the_reader_survives_the_eviction_of_its_segment_and_each_loss_is_counted() {
+    let mut bench = Bench::new(3);
+    bench.write_durably([1]);
+    let first = bench.outlet.try_next().unwrap().unwrap();
+    assert_eq!(numbered(&first), [(1, 1)]);
+    bench.fill_segments(6);
+    let read = bench.read();
+    assert!(read.windows(2).all(|pair| pair[0].1 + 1 == pair[1].1), "{read:?}");
+    let ledger = bench.ledger();
+    assert_eq!(read.last().unwrap().1, ledger.last_seq);
+    assert_eq!(ledger.dropped, ledger.durable - read.len() as u64, "the first was read but not delivered");
+    assert!(bench.disk.bytes() <= 3 * u64::from(SEGMENT));
+}
+
+#[test]
+fn an_observation_longer_than_a_segment_is_dropped_and_the_next_is_not() {
+    let mut bench = Bench::new(8);
+    let mut long = observation(&bench.site, 1, 1);
+    long.readings = vec![long.readings[0]; SEGMENT as usize];
+    let mut batch = vec![long, observation(&bench.site, 1, 2)];
+    bench.log.append(&mut batch, bench.now);
+    bench.log.commit(bench.now);
+    assert_eq!(bench.read(), [(2, 2)]);
+    assert_eq!(bench.ledger().dropped, 1);
+}
