@@ -20,6 +20,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a condition is looked at while it is waited for.
 const GLANCE: Duration = Duration::from_millis(10);
 
+/// How long it may take to end in order before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A broker that may be stopped, killed and started again on the same port; ended when dropped.
 #[derive(Debug)]
 pub struct Mosquitto {
@@ -126,8 +129,13 @@ impl Mosquitto {
 
     fn end(&mut self, how: Signal) -> io::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        signal(&child, how)?;
-        child.wait().map(|_| ())
+        let deadline = Instant::now() + END_TIMEOUT;
+        while child.try_wait()?.is_none() {
+            // Again and again: 2.0.11 listens a moment before it is ready to be ended, and forgets what came too early.
+            signal(&child, if Instant::now() < deadline { how } else { Signal::SIGKILL })?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Returns the port.

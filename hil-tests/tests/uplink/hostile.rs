@@ -41,6 +41,7 @@ pub(crate) struct Hostile {
 #[derive(Default)]
 struct Seen {
     connections: usize,
+    left_by_client: usize,
     arrivals: BTreeMap<String, Vec<u64>>,
 }
 
@@ -65,6 +66,11 @@ impl Hostile {
 
     pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
+    }
+
+    /// Connections that the client ended without DISCONNECT.
+    pub(crate) fn left_by_client(&self) -> usize {
+        self.seen.lock().unwrap().left_by_client
     }
 
     /// `seq` of every observation of a resource that arrived, in the order of arrival.
@@ -95,8 +101,11 @@ async fn accept(
         match treatment(number) {
             Treatment::Silence => silent.push(stream),
             treatment => {
-                // One after the other, so that arrivals are in order. An error is the client breaking off: its right.
-                silenced.extend(serve(&acceptor, stream, &seen, treatment, number).await.ok().flatten());
+                // One after the other, so that arrivals are in order.
+                match serve(&acceptor, stream, &seen, treatment, number).await {
+                    Ok(stream) => silenced.extend(stream),
+                    Err(_) => seen.lock().unwrap().left_by_client += 1,
+                }
             }
         }
     }
@@ -112,15 +121,16 @@ async fn serve(
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut stream = acceptor.accept(stream).await?;
     let mut random = fastrand::Rng::with_seed(number as u64);
-    let mut left = if treatment == Treatment::Chaos { random.u32(1..200) } else { u32::MAX };
+    let mut left = if treatment == Treatment::Chaos { random.u32(1..80) } else { u32::MAX };
     let mut owed: Vec<[u8; 2]> = Vec::new();
     let mut buffer = Vec::new();
     loop {
         while let Some((kind, body)) = take_packet(&mut buffer) {
             match kind >> 4 {
-                // CONNECT: CONNACK without session and properties.
+                // CONNECT: CONNACK without session, with a receive maximum.
                 1 => {
-                    stream.write_all(&[0x20, 3, 0, 0, 0]).await?;
+                    let receive_max = if treatment == Treatment::Chaos { random.u8(1..100) } else { 100 };
+                    stream.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0, receive_max]).await?;
                     stream.flush().await?;
                     if treatment == Treatment::SilenceAfterConnAck {
                         return Ok(Some(stream));
@@ -149,7 +159,7 @@ async fn serve(
             pay(&mut stream, &mut paid, reason).await?;
         }
         match tokio::time::timeout(Duration::from_millis(2), stream.read_buf(&mut buffer)).await {
-            Ok(Ok(0)) => return Ok(None),
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(_)) | Err(_) => {}
         }
