@@ -2,6 +2,7 @@
 //!
 //! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
 
+pub mod bench;
 pub mod broker;
 pub mod demo;
 mod gate;
