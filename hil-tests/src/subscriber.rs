@@ -96,12 +96,7 @@ impl<S: Sink> Subscriber<S> {
         properties.max_packet_size = Some(16 << 20);
         options.set_connect_properties(properties);
         let shared = Arc::new(Shared {
-            view: Mutex::new(View {
-                received,
-                subscribed: false,
-                connections: 0,
-                last_error: None,
-            }),
+            view: Mutex::new(View { received, subscribed: false, connections: 0, last_error: None }),
             changed: Condvar::new(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -116,6 +111,11 @@ impl<S: Sink> Subscriber<S> {
     /// Looks at what has been seen.
     pub fn look<T>(&self, look: impl FnOnce(&View<S>) -> T) -> T {
         look(&self.shared.lock())
+    }
+
+    /// Changes how the messages are taken, such as from when on they count.
+    pub fn change(&self, change: impl FnOnce(&mut S)) {
+        self.shared.change(|view| change(&mut view.received));
     }
 
     /// Waits until `wanted` holds, at most `within`. Says whether it did.

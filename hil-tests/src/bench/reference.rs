@@ -25,7 +25,14 @@ const BLOCK: u16 = 125;
 ///
 /// # Errors
 /// At the first thing that goes wrong: a reference recovers from nothing.
-pub fn run(devices: &[u16], registers: u16, rounds: u32, broker: u16, pki: &ClientFiles, spool: &Path) -> io::Result<()> {
+pub fn run(
+    devices: &[u16],
+    registers: u16,
+    rounds: u32,
+    broker: u16,
+    pki: &ClientFiles,
+    spool: &Path,
+) -> io::Result<()> {
     let mut sockets = Vec::new();
     for &port in devices {
         let socket = TcpStream::connect(("127.0.0.1", port))?;

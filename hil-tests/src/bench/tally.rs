@@ -176,7 +176,8 @@ mod tests {
 
     /// A payload with two registers whose values name the given seconds before `T`.
     fn payload(seq: u64, ages: [u16; 2], quality: &str) -> String {
-        let second = u16::try_from(T.parse::<jiff::Timestamp>().expect("a time").as_second() & 0xFFFF).expect("16 bits");
+        let second =
+            u16::try_from(T.parse::<jiff::Timestamp>().expect("a time").as_second() & 0xFFFF).expect("16 bits");
         let value = |address: u16| second.wrapping_sub(ages[usize::from(address)]).wrapping_add(address);
         let (v1, v2) = (value(0), value(1));
         format!(

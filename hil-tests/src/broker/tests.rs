@@ -31,13 +31,7 @@ impl Bench {
 
     fn subscriber(&self, client_id: &str, filter: &str) -> Subscriber {
         let subscriber = Subscriber::start(
-            &Subscription {
-                port: self.broker.port(),
-                ca: &self.pki.ca,
-                own: &self.pki.subscriber,
-                client_id,
-                filter,
-            },
+            &Subscription { port: self.broker.port(), ca: &self.pki.ca, own: &self.pki.subscriber, client_id, filter },
             Received::new(Keep::All),
         )
         .expect("a subscriber");
