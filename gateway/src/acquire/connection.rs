@@ -25,6 +25,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long a request waits for the first attempt to open.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A connection that stood this long was no failed attempt even if it carried nothing.
 const STOOD: Duration = Duration::from_secs(5);
 
@@ -41,7 +44,6 @@ pub(super) type Attempt<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>
 pub(super) struct Connection<T> {
     bus: String,
     open: Box<dyn Fn() -> Attempt<T> + Send>,
-    patience: Duration,
     state: State<T>,
     failures: u32,
     told: Option<String>,
@@ -55,9 +57,9 @@ enum State<T> {
 }
 
 impl<T: Transport> Connection<T> {
-    /// `patience` is how long a request waits for the first attempt to open.
-    pub(super) fn new(bus: &str, patience: Duration, open: impl Fn() -> Attempt<T> + Send + 'static) -> Self {
-        Self { bus: bus.to_owned(), open: Box::new(open), patience, state: State::Closed, failures: 0, told: None }
+    /// Nothing is opened before the first request.
+    pub(super) fn new(bus: &str, open: impl Fn() -> Attempt<T> + Send + 'static) -> Self {
+        Self { bus: bus.to_owned(), open: Box::new(open), state: State::Closed, failures: 0, told: None }
     }
 
     /// Asks one request over the connection, which is opened if need be.
@@ -117,7 +119,7 @@ impl<T: Transport> Connection<T> {
             self.tend().await;
         }
         if matches!(self.state, State::Opening { awaited: true, .. })
-            && timeout(self.patience, self.tend()).await.is_err()
+            && timeout(PATIENCE, self.tend()).await.is_err()
             && let State::Opening { awaited, .. } = &mut self.state
         {
             *awaited = false;

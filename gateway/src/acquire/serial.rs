@@ -5,6 +5,9 @@
 //! right before the request is sent, so is everything the kernel holds. After a request without a trustworthy answer the
 //! client is built anew on the same open port, for its decoder would remember.
 //!
+//! Two things are out of any guard's reach, for the frames look right: an answer later than `late_reply`, and a second
+//! copy of an answer already taken that comes after the silence between frames.
+//!
 //! The port is opened exclusively, off the reactor, and reopened by the same path when it goes away: a pulled USB adapter
 //! reads as end of file or `EIO`.
 
@@ -32,7 +35,7 @@ const REQUEST_BYTES: u32 = 8;
 /// Returns the connection of a serial bus, its port not open yet.
 pub(super) fn connection(bus: &Bus, link: &SerialLink) -> Connection<SerialTransport> {
     let (link, response_timeout) = (link.clone(), bus.response_timeout);
-    Connection::new(&bus.name, response_timeout, move || Box::pin(open(link.clone(), response_timeout)))
+    Connection::new(&bus.name, move || Box::pin(open(link.clone(), response_timeout)))
 }
 
 async fn open(link: SerialLink, response_timeout: Duration) -> io::Result<SerialTransport> {
@@ -135,11 +138,14 @@ impl SerialTransport {
     async fn fall_silent(&mut self) -> io::Result<bool> {
         let give_up = self.quarantine.usable_at().max(self.start.elapsed()).saturating_add(self.timing.patience);
         loop {
+            // The time before the discard: this task may be held up at any point, and what came in meanwhile was heard
+            // before the line may be used, whatever the time is now.
+            let looked = self.start.elapsed();
             if self.port.discard()? {
                 self.quarantine.heard(self.start.elapsed());
             }
             let usable = self.quarantine.usable_at();
-            if usable <= self.start.elapsed() {
+            if usable <= looked {
                 return Ok(true);
             }
             if usable > give_up {

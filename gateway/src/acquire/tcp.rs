@@ -32,7 +32,7 @@ const MOST_STALE_BYTES: usize = 4096;
 /// Returns the connection of a TCP bus, not open yet.
 pub(super) fn connection(bus: &Bus, host: &str, port: u16) -> Connection<TcpTransport> {
     let (host, response_timeout) = (host.to_owned(), bus.response_timeout);
-    Connection::new(&bus.name, response_timeout, move || Box::pin(open(host.clone(), port, response_timeout)))
+    Connection::new(&bus.name, move || Box::pin(open(host.clone(), port, response_timeout)))
 }
 
 async fn open(host: String, port: u16, response_timeout: Duration) -> io::Result<TcpTransport> {
