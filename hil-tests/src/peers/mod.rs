@@ -3,6 +3,7 @@
 //! Each writes what it prints to a file of its own, which a test can wait on, and ends when its value is dropped. All
 //! listen on the loopback interface only.
 
+pub mod cable;
 pub mod daemon;
 pub mod mosquitto;
 pub mod process;
