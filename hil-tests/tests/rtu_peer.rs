@@ -93,7 +93,7 @@ fn values_are_of_their_time(unit: u8, table: Registers, observation: &Observatio
     let ticks: Vec<u16> = (0..REGISTERS).map(named).collect();
     assert!(ticks.iter().all(|tick| *tick == ticks[0]), "unit {unit}, {table:?}: one answer, one tick: {ticks:?}");
     let age = tick.wrapping_sub(ticks[0]);
-    // The time is that of the poll's end, two requests after the first value; a tick is 100 ms.
+    // The time is that of the last answer, two requests after the first value; a tick is 100 ms.
     assert!(
         age <= 2 * RESPONSE_TIMEOUT_MS / 100,
         "unit {unit}, {table:?}: values {age} ticks older than {}",
