@@ -70,7 +70,8 @@ impl Slot {
 }
 
 impl<S: AsMut<[Slot]>> Schedule<S> {
-    /// Spreads the first slots: of `n` devices the one at place `i` begins `i/n` of its interval after `start`.
+    /// Spreads the first slots: of `n` devices the one at place `i` begins `i/n` of its interval after `start`. Schedules
+    /// that start apart, such as those of several buses, are spread against each other by their starts.
     #[must_use]
     pub fn new(mut slots: S, start: Duration) -> Self {
         let start = nanos(start);

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::monitor::Monitor;
 use crate::pipeline::{Sample, Unnumbered};
-use crate::site::{Device, Point, Scale, Site};
+use crate::site::{Point, Scale, Site};
 
 /// Turns samples into observations until acquire is done; waits where the buffer is full.
 pub async fn run(
@@ -41,10 +41,9 @@ pub fn observe(site: &Site, sample: &Sample, clock: Clock) -> Vec<Unnumbered> {
             Unnumbered { stream, t: sample.t, clock, readings: vec![NOT_READ; width] }
         })
         .collect();
-    for point in &device.points {
-        let place = place_of(device, point);
-        if let Some(slot) = place.and_then(|at| observations.get_mut(at)).and_then(|o| o.readings.get_mut(point.place))
-        {
+    for point in device.points.iter() {
+        let observation = observations.get_mut(point.part);
+        if let Some(slot) = observation.and_then(|observation| observation.readings.get_mut(point.place)) {
             *slot = read(point, sample);
         }
     }
@@ -53,13 +52,6 @@ pub fn observe(site: &Site, sample: &Sample, clock: Clock) -> Vec<Unnumbered> {
 
 /// What a property shows when no point of this device fills it.
 const NOT_READ: Reading = Reading { value: None, quality: Quality::Bad(Reason::Missing) };
-
-fn place_of(device: &Device, point: &Point) -> Option<usize> {
-    match device.streams.as_slice() {
-        [only] if *only == point.stream => Some(0),
-        several => several.iter().position(|&stream| stream == point.stream),
-    }
-}
 
 fn read(point: &Point, sample: &Sample) -> Reading {
     match value(point, sample) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion_drivers::plan::ReadRequest;
@@ -101,8 +102,8 @@ pub struct Device {
     pub poll_interval: Duration,
     /// What one poll asks, in order.
     pub requests: Vec<ReadRequest>,
-    /// What the answers hold.
-    pub points: Vec<Point>,
+    /// What the answers hold; the same allocation for devices of one kind.
+    pub points: Arc<[Point]>,
     /// The streams its points belong to, each once.
     pub streams: Vec<StreamId>,
 }
@@ -110,8 +111,8 @@ pub struct Device {
 /// One configured value of a device: where it is in the answers and what it means.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Point {
-    /// The stream its readings belong to.
-    pub stream: StreamId,
+    /// The stream its readings belong to, a place in [`Device::streams`].
+    pub part: usize,
     /// Its place among the stream's properties.
     pub place: usize,
     /// The request that reads it, a place in [`Device::requests`].
@@ -149,8 +150,8 @@ pub struct Stream {
     pub resource: Cri,
     /// Domain of its class.
     pub domain: String,
-    /// The properties, in the order of the readings.
-    pub properties: Vec<NamedProperty>,
+    /// The properties, in the order of the readings; the same allocation for equal lists.
+    pub properties: Arc<[NamedProperty]>,
 }
 
 /// Name and unit of a property, as in [`ganglion_protocols::Property`].

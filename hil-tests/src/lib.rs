@@ -3,6 +3,7 @@
 //! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT. Tests may drive one stage of the
 //! daemon's library too; nothing in `src/` does.
 
+pub mod bench;
 pub mod broker;
 pub mod demo;
 mod gate;

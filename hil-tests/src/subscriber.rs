@@ -1,7 +1,7 @@
 //! A subscriber: MQTT 5 over mutual TLS, QoS 1, a kept session, in a thread of its own.
 //!
 //! It lives through a cut broker: one client lives exactly as long as one connection, the session at the broker outlives
-//! it. What comes in goes to [`Received`]; everybody else looks at that.
+//! it. What comes in goes to a [`Sink`], such as [`Received`]; everybody else looks at that.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 
 use crate::pki::Pair;
-use crate::received::{Keep, Received};
+use crate::received::Received;
 
 /// Pause before the next try to connect.
 const RETRY: Duration = Duration::from_millis(200);
@@ -38,29 +38,39 @@ pub struct Subscription<'a> {
     pub client_id: &'a str,
     /// Topic filter, such as `city/v1/#`.
     pub filter: &'a str,
-    /// Which observations stay in memory.
-    pub keep: Keep,
+}
+
+/// What takes the messages.
+pub trait Sink: Send + 'static {
+    /// Takes one message.
+    fn message(&mut self, topic: &str, payload: &[u8], arrival: SystemTime);
+}
+
+impl Sink for Received {
+    fn message(&mut self, topic: &str, payload: &[u8], arrival: SystemTime) {
+        Received::message(self, topic, payload, arrival);
+    }
 }
 
 /// A running subscriber; dropping it ends it.
 #[derive(Debug)]
-pub struct Subscriber {
-    shared: Arc<Shared>,
+pub struct Subscriber<S = Received> {
+    shared: Arc<Shared<S>>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    view: Mutex<View>,
+struct Shared<S> {
+    view: Mutex<View<S>>,
     changed: Condvar,
 }
 
 /// What a subscriber has seen so far.
 #[derive(Debug)]
-pub struct View {
+pub struct View<S = Received> {
     /// Everything that came in.
-    pub received: Received,
+    pub received: S,
     /// Whether it is connected and subscribed.
     pub subscribed: bool,
     /// How often it was.
@@ -69,12 +79,12 @@ pub struct View {
     pub last_error: Option<String>,
 }
 
-impl Subscriber {
+impl<S: Sink> Subscriber<S> {
     /// Starts; it connects in the background and keeps trying.
     ///
     /// # Errors
     /// When a certificate cannot be read or used, or no thread can be started.
-    pub fn start(subscription: &Subscription<'_>) -> io::Result<Self> {
+    pub fn start(subscription: &Subscription<'_>, received: S) -> io::Result<Self> {
         let mut options = MqttOptions::new(subscription.client_id, "localhost", subscription.port);
         let tls = Arc::new(tls(subscription.ca, subscription.own)?);
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
@@ -86,12 +96,7 @@ impl Subscriber {
         properties.max_packet_size = Some(16 << 20);
         options.set_connect_properties(properties);
         let shared = Arc::new(Shared {
-            view: Mutex::new(View {
-                received: Received::new(subscription.keep),
-                subscribed: false,
-                connections: 0,
-                last_error: None,
-            }),
+            view: Mutex::new(View { received, subscribed: false, connections: 0, last_error: None }),
             changed: Condvar::new(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -104,13 +109,18 @@ impl Subscriber {
     }
 
     /// Looks at what has been seen.
-    pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&View<S>) -> T) -> T {
         look(&self.shared.lock())
+    }
+
+    /// Changes how the messages are taken, such as from when on they count.
+    pub fn change(&self, change: impl FnOnce(&mut S)) {
+        self.shared.change(|view| change(&mut view.received));
     }
 
     /// Waits until `wanted` holds, at most `within`. Says whether it did.
     #[must_use]
-    pub fn wait_until(&self, within: Duration, wanted: impl Fn(&View) -> bool) -> bool {
+    pub fn wait_until(&self, within: Duration, wanted: impl Fn(&View<S>) -> bool) -> bool {
         let deadline = Instant::now() + within;
         let mut view = self.shared.lock();
         while !wanted(&view) {
@@ -127,7 +137,7 @@ impl Subscriber {
     }
 }
 
-impl Drop for Subscriber {
+impl<S> Drop for Subscriber<S> {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
@@ -137,18 +147,18 @@ impl Drop for Subscriber {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, View> {
+impl<S> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, View<S>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut View)) {
+    fn change(&self, change: impl FnOnce(&mut View<S>)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
 }
 
-async fn run(options: &MqttOptions, filter: &str, shared: &Shared, mut stopped: watch::Receiver<bool>) {
+async fn run<S: Sink>(options: &MqttOptions, filter: &str, shared: &Shared<S>, mut stopped: watch::Receiver<bool>) {
     loop {
         let ended = tokio::select! {
             ended = one_connection(options, filter, shared) => ended,
@@ -167,7 +177,7 @@ async fn run(options: &MqttOptions, filter: &str, shared: &Shared, mut stopped: 
 }
 
 /// Serves one connection; returns why it ended.
-async fn one_connection(options: &MqttOptions, filter: &str, shared: &Shared) -> String {
+async fn one_connection<S: Sink>(options: &MqttOptions, filter: &str, shared: &Shared<S>) -> String {
     let (client, mut wire) = AsyncClient::new(options.clone(), 10);
     loop {
         let event = match wire.poll().await {

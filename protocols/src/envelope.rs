@@ -69,18 +69,22 @@ impl Serialize for Readings<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_map(Some(self.readings.len().min(self.properties.len())))?;
         for (property, reading) in self.properties.iter().zip(self.readings) {
-            out.serialize_entry(property.name, &Entry { unit: property.unit, reading })?;
+            out.serialize_entry(property.name, &ReadingInUnit { unit: property.unit, reading })?;
         }
         out.end()
     }
 }
 
-struct Entry<'a> {
-    unit: &'a str,
-    reading: &'a Reading,
+/// One property of an observation's `p`: `{v, u, q}`, with the reason in `r` when the quality is not good.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ReadingInUnit<'a> {
+    /// UCUM unit.
+    pub unit: &'a str,
+    /// Value and quality.
+    pub reading: &'a Reading,
 }
 
-impl Serialize for Entry<'_> {
+impl Serialize for ReadingInUnit<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let reason = self.reading.quality.reason();
         let mut out = serializer.serialize_struct("Reading", if reason.is_some() { 4 } else { 3 })?;

@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! record      = kind u8, body
-//! shape       = 0x01, shape varint, cri u64 LE, domain, directory, count varint, count x (name, unit)
+//! shape       = 0x01, shape varint, cri u64 LE, domain, directory, count varint, count x run
+//! run         = name, unit, channels varint, [first varint]
+//!               0 channels: the one property `name`; n channels: `name.first` to `name.(first + n - 1)`
 //!               domain, directory, name, unit = len u8, UTF-8
 //! observation = 0x02, shape varint, seq varint, t i64 LE, clock source u8, error varint (0 unknown, else ms + 1),
 //!               count varint, count x reading
@@ -61,6 +63,11 @@ pub enum RecordError {
     },
     /// The resource is no identifier.
     Resource(CriError),
+    /// A shape of more than 65 535 properties, or a channel above 32 bits.
+    Channels {
+        /// The number found.
+        got: u64,
+    },
     /// A shape number above 32 bits.
     ShapeId {
         /// The number found.
@@ -81,6 +88,7 @@ impl core::fmt::Display for RecordError {
             Self::Kind { got } => write!(f, "record kind 0x{got:02x} is unknown"),
             Self::Tag { got } => write!(f, "reading tag 0x{got:02x} is unknown"),
             Self::Resource(error) => write!(f, "resource: {error}"),
+            Self::Channels { got } => write!(f, "channel or count of channels {got} is too large"),
             Self::ShapeId { got } => write!(f, "shape number {got} is above 32 bits"),
         }
     }
@@ -116,10 +124,17 @@ pub fn put_shape(out: &mut Writer<'_>, id: ShapeId, shape: &Shape<'_>) -> Result
     out.put(&shape.resource.to_bits().to_le_bytes())?;
     out.short_text(shape.domain)?;
     out.short_text(shape.directory)?;
-    out.varint(shape.properties.len() as u64)?;
-    for property in shape.properties {
-        out.short_text(property.name)?;
-        out.short_text(property.unit)?;
+    out.varint(Runs { rest: shape.properties }.count() as u64)?;
+    for run in (Runs { rest: shape.properties }) {
+        out.short_text(run.name)?;
+        out.short_text(run.unit)?;
+        match run.channels {
+            None => out.varint(0)?,
+            Some(Channels { first, count }) => {
+                out.varint(u64::from(count))?;
+                out.varint(u64::from(first))?;
+            }
+        }
     }
     Ok(())
 }
@@ -156,7 +171,74 @@ pub fn put_last_seq(out: &mut Writer<'_>, resource: Cri, seq: u64) -> Result<(),
     out.varint(seq)
 }
 
-/// A shape, as read from a segment; its properties are taken one by one.
+/// Properties that differ in nothing but their channel, or a single one without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PropertyRun<'a> {
+    /// Name without the channel.
+    pub name: &'a str,
+    /// UCUM unit of each.
+    pub unit: &'a str,
+    /// The channels, or `None` for the one property of that name.
+    pub channels: Option<Channels>,
+}
+
+/// Consecutive channels, all below `u32::MAX`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Channels {
+    /// The first channel.
+    pub first: u32,
+    /// How many there are, 1 to 65 535.
+    pub count: u16,
+}
+
+impl PropertyRun<'_> {
+    /// Returns how many properties it stands for.
+    #[must_use]
+    pub fn width(&self) -> u16 {
+        self.channels.map_or(1, |channels| channels.count)
+    }
+}
+
+/// Splits properties into runs.
+struct Runs<'a> {
+    rest: &'a [Property<'a>],
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = PropertyRun<'a>;
+
+    fn next(&mut self) -> Option<PropertyRun<'a>> {
+        let (front, mut rest) = self.rest.split_first()?;
+        let unit = front.unit;
+        let run = match split_channel(front.name) {
+            None => PropertyRun { name: front.name, unit, channels: None },
+            Some((name, first)) => {
+                let mut count = 1_u16;
+                while let Some((next, after)) = rest.split_first()
+                    && let Some(wanted) = first.checked_add(u32::from(count))
+                    && next.unit == unit
+                    && split_channel(next.name) == Some((name, wanted))
+                    && let Some(more) = count.checked_add(1)
+                {
+                    (count, rest) = (more, after);
+                }
+                PropertyRun { name, unit, channels: Some(Channels { first, count }) }
+            }
+        };
+        self.rest = rest;
+        Some(run)
+    }
+}
+
+/// Splits `name.7` into name and channel; a channel that would be written otherwise is part of the name.
+fn split_channel(name: &str) -> Option<(&str, u32)> {
+    let (base, digits) = name.rsplit_once('.')?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let channel = if plain { digits.parse().ok()? } else { return None };
+    (channel < u32::MAX).then_some((base, channel))
+}
+
+/// A shape, as read from a segment; its properties are taken run by run.
 #[derive(Clone, Debug)]
 pub struct ShapeRecord<'a> {
     /// Number by which the segment's observations refer to it.
@@ -167,21 +249,37 @@ pub struct ShapeRecord<'a> {
     pub domain: &'a str,
     /// Edition of the code directory.
     pub directory: &'a str,
-    properties: Run<'a>,
+    /// How many properties it has.
+    pub width: u16,
+    /// The record behind its number: equal bytes say the same.
+    pub meaning: &'a [u8],
+    /// The end of `meaning` that lists the properties: equal bytes list the same.
+    pub properties: &'a [u8],
+    runs: Run<'a>,
 }
 
 impl<'a> ShapeRecord<'a> {
     fn take(bytes: &mut Reader<'a>) -> Result<Self, RecordError> {
         let id = take_shape_id(bytes)?;
+        let behind = bytes.rest();
         let resource = take_cri(bytes)?;
         let (domain, directory) = (bytes.short_text()?, bytes.short_text()?);
-        let properties = Run::take(bytes, |bytes| take_property(bytes).map(|_| ()))?;
-        Ok(Self { id, resource, domain, directory, properties })
+        let list = bytes.rest();
+        let mut width = 0_u16;
+        let runs = Run::take(bytes, |bytes| {
+            let run = take_property_run(bytes)?;
+            width = width.checked_add(run.width()).ok_or(RecordError::Channels { got: u64::from(run.width()) })?;
+            Ok(())
+        })?;
+        let taken = |from: &'a [u8]| {
+            from.split_at_checked(from.len().saturating_sub(bytes.rest().len())).map_or(from, |(taken, _)| taken)
+        };
+        Ok(Self { id, resource, domain, directory, width, meaning: taken(behind), properties: taken(list), runs })
     }
 
     /// Returns the properties in the order of the readings.
-    pub fn properties(&self) -> impl Iterator<Item = Property<'a>> {
-        self.properties.iter(take_property)
+    pub fn runs(&self) -> impl Iterator<Item = PropertyRun<'a>> {
+        self.runs.iter(take_property_run)
     }
 }
 
@@ -229,7 +327,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn take(
         bytes: &mut Reader<'a>,
-        skip: impl Fn(&mut Reader<'a>) -> Result<(), RecordError>,
+        mut skip: impl FnMut(&mut Reader<'a>) -> Result<(), RecordError>,
     ) -> Result<Self, RecordError> {
         let count = bytes.varint()?;
         let run = Self { count, bytes: bytes.clone() };
@@ -255,8 +353,19 @@ fn take_shape_id(bytes: &mut Reader<'_>) -> Result<ShapeId, RecordError> {
     u32::try_from(got).map(ShapeId).map_err(|_| RecordError::ShapeId { got })
 }
 
-fn take_property<'a>(bytes: &mut Reader<'a>) -> Result<Property<'a>, RecordError> {
-    Ok(Property { name: bytes.short_text()?, unit: bytes.short_text()? })
+fn take_property_run<'a>(bytes: &mut Reader<'a>) -> Result<PropertyRun<'a>, RecordError> {
+    let (name, unit) = (bytes.short_text()?, bytes.short_text()?);
+    let got = bytes.varint()?;
+    let count = u16::try_from(got).map_err(|_| RecordError::Channels { got })?;
+    if count == 0 {
+        return Ok(PropertyRun { name, unit, channels: None });
+    }
+    let got = bytes.varint()?;
+    let first = u32::try_from(got).map_err(|_| RecordError::Channels { got })?;
+    match first.checked_add(u32::from(count)) {
+        Some(_) => Ok(PropertyRun { name, unit, channels: Some(Channels { first, count }) }),
+        None => Err(RecordError::Channels { got }),
+    }
 }
 
 const NO_VALUE: u8 = 0;

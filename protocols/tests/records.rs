@@ -2,7 +2,7 @@
 
 use ganglion_protocols::bytes::{Full, Reader, Writer};
 use ganglion_protocols::modbus::ExceptionCode;
-use ganglion_protocols::record::{Record, RecordError, ShapeId, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::record::{Channels, Record, RecordError, ShapeId, put_last_seq, put_observation, put_shape};
 use ganglion_protocols::{
     Clock, ClockSource, Cri, CriError, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
 };
@@ -37,7 +37,17 @@ impl Owned {
                 resource: shape.resource,
                 domain: shape.domain.to_owned(),
                 directory: shape.directory.to_owned(),
-                properties: shape.properties().map(|each| (each.name.to_owned(), each.unit.to_owned())).collect(),
+                properties: shape
+                    .runs()
+                    .flat_map(|run| {
+                        let channels = run.channels.map(|Channels { first, count }| first..first + u32::from(count));
+                        let names = match channels {
+                            None => vec![run.name.to_owned()],
+                            Some(channels) => channels.map(|channel| format!("{}.{channel}", run.name)).collect(),
+                        };
+                        names.into_iter().map(move |name| (name, run.unit.to_owned()))
+                    })
+                    .collect(),
             },
             Record::Observation(observation) => Self::Observation {
                 shape: observation.shape,
@@ -84,12 +94,16 @@ fn a_shape_record_is_these_bytes() {
         resource: pump(),
         domain: "water".to_owned(),
         directory: "2026.1".to_owned(),
-        properties: vec![("flow".to_owned(), "m3/h".to_owned()), ("总".to_owned(), "1".to_owned())],
+        properties: [("flow", "m3/h"), ("总", "1"), ("speed.7", "km/h"), ("speed.8", "km/h"), ("speed.08", "km/h")]
+            .map(|(name, unit)| (name.to_owned(), unit.to_owned()))
+            .to_vec(),
     };
     let bytes = hex("01  ac 02  47 e5 07 c0 59 0c 16 00 \
-         05 77 61 74 65 72  06 32 30 32 36 2e 31  02 \
-         04 66 6c 6f 77  04 6d 33 2f 68 \
-         03 e6 80 bb  01 31");
+         05 77 61 74 65 72  06 32 30 32 36 2e 31  04 \
+         04 66 6c 6f 77  04 6d 33 2f 68  00 \
+         03 e6 80 bb  01 31  00 \
+         05 73 70 65 65 64  04 6b 6d 2f 68  02 07 \
+         08 73 70 65 65 64 2e 30 38  04 6b 6d 2f 68  00");
     assert_eq!(record.bytes(), bytes);
     assert_eq!(take_whole(&bytes), Ok(record));
 }
@@ -229,16 +243,16 @@ fn any_record() -> impl Strategy<Value = Owned> {
     let clock = (0_u8..4, prop::option::of(prop_oneof![any::<u32>(), Just(u32::MAX)]))
         .prop_map(|(source, error_ms)| Clock { source: ClockSource::from_code(source), error_ms });
     let text = || "\\PC{0,20}";
+    let name = || prop_oneof!["\\PC{0,20}", "[ab]?\\.0?[0-3]", Just("a.4294967295".to_owned())];
     prop_oneof![
-        (id(), cri(), text(), text(), prop::collection::vec((text(), text()), 0..5)).prop_map(
-            |(id, resource, domain, directory, properties)| Owned::Shape {
+        (id(), cri(), text(), text(), prop::collection::vec((name(), prop_oneof![text(), Just("1".to_owned())]), 0..9))
+            .prop_map(|(id, resource, domain, directory, properties)| Owned::Shape {
                 id,
                 resource,
                 domain,
                 directory,
                 properties
-            }
-        ),
+            }),
         (
             id(),
             edges_u64(),

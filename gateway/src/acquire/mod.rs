@@ -45,9 +45,10 @@ pub fn spawn(
     stop: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for bus in &site.buses {
+    for (place, bus) in site.buses.iter().enumerate() {
         let task = BusTask {
             bus: Arc::new(bus.clone()),
+            phase: phase(site, place),
             site: Arc::clone(site),
             monitor: Arc::clone(monitor),
             out: out.clone(),
@@ -56,6 +57,16 @@ pub fn spawn(
         tasks.spawn(supervise(bus.name.clone(), stop.clone(), move || task.clone().run()));
     }
     tasks
+}
+
+/// Spreads the buses over the time between two polls of one of them, so that they do not burst together: of `n` buses the
+/// one at place `i` starts `i/n` of that time later.
+fn phase(site: &Site, place: usize) -> Duration {
+    let Some(bus) = site.buses.get(place) else { return Duration::ZERO };
+    let intervals = bus.devices.iter().filter_map(|id| site.devices.get(id.0)).map(|device| device.poll_interval);
+    let between = intervals.min().unwrap_or_default() / u32::try_from(bus.devices.len().max(1)).unwrap_or(u32::MAX);
+    let share = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    between.saturating_mul(share(place)) / share(site.buses.len().max(1))
 }
 
 /// Runs what `start` makes until it ends by itself; after a panic, again.
@@ -88,6 +99,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[derive(Clone)]
 struct BusTask {
     bus: Arc<Bus>,
+    /// How long after the start its first slot begins.
+    phase: Duration,
     site: Arc<Site>,
     monitor: Arc<Monitor>,
     out: mpsc::Sender<Sample>,
@@ -114,7 +127,7 @@ impl BusTask {
             self.bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?))).collect();
         let slots: Vec<Slot> = devices.iter().map(|(_, device)| Slot::every(device.poll_interval)).collect();
         let start = Instant::now();
-        let mut schedule = Schedule::new(slots, Duration::ZERO);
+        let mut schedule = Schedule::new(slots, self.phase);
         let mut overruns = Overruns::default();
         loop {
             match schedule.next(start.elapsed()) {

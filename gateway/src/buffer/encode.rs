@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use ganglion_protocols::bytes::{Full, Writer};
 use ganglion_protocols::record::{ShapeId, put_last_seq, put_observation, put_shape};
@@ -38,7 +39,8 @@ pub(super) enum Encoded {
 
 /// Knows the streams, and which shapes the present segment holds.
 pub(super) struct Encoder {
-    directory: String,
+    site: Arc<Site>,
+    /// One for each of the site's streams.
     streams: Vec<Known>,
     /// Streams whose shape is in the frame being put.
     shaped: Vec<usize>,
@@ -48,8 +50,8 @@ pub(super) struct Encoder {
     observations: u32,
 }
 
+#[derive(Clone, Default)]
 struct Known {
-    stream: Stream,
     /// How often its shape stands in the segment.
     copies: u8,
     /// Whether its shape is in the frame being put.
@@ -57,11 +59,10 @@ struct Known {
 }
 
 impl Encoder {
-    pub(super) fn new(site: &Site) -> Self {
-        let known = |stream: &Stream| Known { stream: stream.clone(), copies: 0, shaped: false };
+    pub(super) fn new(site: Arc<Site>) -> Self {
         Self {
-            directory: site.directory.clone(),
-            streams: site.streams.iter().map(known).collect(),
+            streams: vec![Known::default(); site.streams.len()],
+            site,
             shaped: Vec::new(),
             buf: vec![0; FRAME_BYTES],
             len: 0,
@@ -71,7 +72,7 @@ impl Encoder {
 
     /// Returns the resource of a stream.
     pub(super) fn resource(&self, stream: StreamId) -> Option<Cri> {
-        self.streams.get(stream.0).map(|known| known.stream.resource)
+        self.site.streams.get(stream.0).map(|stream| stream.resource)
     }
 
     /// Puts as many of the waiting observations as one frame takes.
@@ -154,7 +155,10 @@ impl Encoder {
     /// does not fit.
     fn put(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
         let observation = &pending.observation;
-        let Some(known) = self.streams.get_mut(observation.stream.0) else { return Err(Full) };
+        let stream = observation.stream.0;
+        let (Some(known), Some(own)) = (self.streams.get_mut(stream), self.site.streams.get(stream)) else {
+            return Err(Full);
+        };
         if self.buf.len() < end {
             self.buf.resize(end, 0);
         }
@@ -162,7 +166,7 @@ impl Encoder {
         let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
         let with_shape = known.copies < SHAPE_COPIES && !known.shaped;
         if with_shape {
-            put_shape_of(&mut out, id, &known.stream, &self.directory)?;
+            put_shape_of(&mut out, id, own, &self.site.directory)?;
         }
         put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
         self.len += out.len();

@@ -153,7 +153,7 @@ impl std::error::Error for OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(site: &Site, monitor: Arc<Monitor>) -> Result<Opened, OpenError> {
+pub fn open(site: &Arc<Site>, monitor: Arc<Monitor>) -> Result<Opened, OpenError> {
     let lock = lock(&site.data_dir)?;
     let dir = site.data_dir.join("buffer");
     let disk = Disk::new(&dir).map_err(|source| OpenError::DataDir { path: dir, source })?;
@@ -167,7 +167,7 @@ pub fn open(site: &Site, monitor: Arc<Monitor>) -> Result<Opened, OpenError> {
 /// Opens the buffer on any storage, without a lock and without the thread.
 fn open_on(
     storage: impl Storage + 'static,
-    site: &Site,
+    site: &Arc<Site>,
     monitor: Arc<Monitor>,
     mut rng: fastrand::Rng,
 ) -> Result<(Log, Outlet), OpenError> {
@@ -209,7 +209,7 @@ fn open_on(
         rng,
         numbers,
         next_segment: recovered.next_segment,
-        encoder: Encoder::new(site),
+        encoder: Encoder::new(Arc::clone(site)),
         pool,
         cursor: Cursor::new(epoch, recovered.cursor),
         active: None,

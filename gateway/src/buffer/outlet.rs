@@ -33,7 +33,7 @@ pub struct Chunk {
 /// One durable observation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stored {
-    /// Whose readings, and what they mean; the same allocation while it stays the same within a segment.
+    /// Whose readings, and what they mean; the same allocation while it stays the same from segment to segment.
     pub shape: Arc<StoredShape>,
     /// Its number among all of its resource.
     pub seq: u64,
@@ -54,8 +54,8 @@ pub struct StoredShape {
     pub domain: String,
     /// Edition of the code directory that names the properties.
     pub directory: String,
-    /// The properties, in the order of the readings.
-    pub properties: Vec<NamedProperty>,
+    /// The properties, in the order of the readings; the same allocation for equal lists.
+    pub properties: Arc<[NamedProperty]>,
 }
 
 /// Hands out what is durable and takes back what is delivered. The writer goes on until it is dropped, so that the last
@@ -140,10 +140,13 @@ impl Outlet {
     /// Reads on in the present segment; `None` when no observation came of it, and then it is `at` that has moved, or
     /// the segment that has gone.
     fn read(&mut self, end: u32, synced: u32) -> io::Result<Option<Chunk>> {
-        let mut open = match self.open.take().filter(|open| open.number == self.at.segment) {
-            Some(open) => open,
-            None => match SegmentReader::open(&*self.storage, self.at.segment) {
-                Ok(reader) => Open { number: self.at.segment, reader, shapes: Shapes::default(), learned: HEADER_LEN },
+        let mut open = match self.open.take() {
+            Some(open) if open.number == self.at.segment => open,
+            before => match SegmentReader::open(&*self.storage, self.at.segment) {
+                Ok(reader) => {
+                    let shapes = before.map(|open| open.shapes.of_next_segment()).unwrap_or_default();
+                    Open { number: self.at.segment, reader, shapes, learned: HEADER_LEN }
+                }
                 Err(SegmentError::Io(error)) => return Err(error),
                 Err(SegmentError::Header(_)) => {
                     self.skip_segment(end, "its header is damaged");

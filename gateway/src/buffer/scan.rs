@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use ganglion_protocols::bytes::Reader;
-use ganglion_protocols::record::{ObservationRecord, Record, RecordError, ShapeId, ShapeRecord};
+use ganglion_protocols::record::{Channels, ObservationRecord, PropertyRun, Record, RecordError, ShapeId, ShapeRecord};
 
 use super::format::{
     ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, MIN_OBSERVATION, PAGE, SegmentHeader, Unreadable, segment_name,
@@ -200,25 +200,52 @@ pub(super) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, R
 /// The shapes of one segment.
 #[derive(Default)]
 pub(super) struct Shapes {
-    by_id: HashMap<ShapeId, Arc<StoredShape>>,
+    by_id: HashMap<ShapeId, Known>,
+    /// The shapes of the segment read before, which are mostly the same.
+    before: HashMap<ShapeId, Known>,
+    /// Lists of properties: devices of one kind have the same.
+    lists: HashMap<Vec<u8>, Arc<[NamedProperty]>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    meaning: Vec<u8>,
+    shape: Arc<StoredShape>,
 }
 
 impl Shapes {
+    /// Starts with nothing known of the next segment.
+    pub(super) fn of_next_segment(mut self) -> Self {
+        self.before = std::mem::take(&mut self.by_id);
+        self.lists.retain(|_, list| Arc::strong_count(list) > 1);
+        self
+    }
+
     /// Notes a shape; one that says nothing new keeps its place in memory.
     pub(super) fn learn(&mut self, record: &ShapeRecord<'_>) {
-        if self.by_id.get(&record.id).is_some_and(|known| says(known, record)) {
+        let same = |known: &&Known| known.meaning == record.meaning;
+        if self.by_id.get(&record.id).filter(same).is_some() {
             return;
         }
-        let properties = record.properties();
-        let shape = StoredShape {
+        let known = match self.before.get(&record.id).filter(same) {
+            Some(known) => known.clone(),
+            None => Known { meaning: record.meaning.to_vec(), shape: Arc::new(self.shape(record)) },
+        };
+        self.by_id.insert(record.id, known);
+    }
+
+    fn shape(&mut self, record: &ShapeRecord<'_>) -> StoredShape {
+        let listed = || record.runs().flat_map(|run| named(&run)).collect();
+        let properties = match self.lists.get(record.properties) {
+            Some(list) => Arc::clone(list),
+            None => Arc::clone(self.lists.entry(record.properties.to_vec()).or_insert_with(listed)),
+        };
+        StoredShape {
             resource: record.resource,
             domain: record.domain.to_owned(),
             directory: record.directory.to_owned(),
-            properties: properties
-                .map(|property| NamedProperty { name: property.name.to_owned(), unit: property.unit.to_owned() })
-                .collect(),
-        };
-        self.by_id.insert(record.id, Arc::new(shape));
+            properties,
+        }
     }
 
     /// Notes the shapes among the records of a frame.
@@ -232,25 +259,26 @@ impl Shapes {
 
     /// Returns what an observation's shape says.
     pub(super) fn get(&self, id: ShapeId) -> Option<&Arc<StoredShape>> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|known| &known.shape)
     }
 
     /// Joins an observation with its shape; `None` when the shape is not known.
     pub(super) fn join(&self, record: &ObservationRecord<'_>) -> Option<Stored> {
-        let shape = Arc::clone(self.by_id.get(&record.shape)?);
+        let shape = Arc::clone(self.get(record.shape)?);
         let mut readings = Vec::with_capacity(shape.properties.len());
         readings.extend(record.readings());
         Some(Stored { shape, seq: record.seq, t: record.t, clock: record.clock, readings })
     }
 }
 
-fn says(known: &StoredShape, record: &ShapeRecord<'_>) -> bool {
-    known.resource == record.resource
-        && known.domain == record.domain
-        && known.directory == record.directory
-        && known
-            .properties
-            .iter()
-            .map(|own| (own.name.as_str(), own.unit.as_str()))
-            .eq(record.properties().map(|property| (property.name, property.unit)))
+/// Returns the properties of a run by name.
+fn named(run: &PropertyRun<'_>) -> Vec<NamedProperty> {
+    let unit = || run.unit.to_owned();
+    match run.channels {
+        None => vec![NamedProperty { name: run.name.to_owned(), unit: unit() }],
+        Some(Channels { first, count }) => (first..)
+            .take(usize::from(count))
+            .map(|channel| NamedProperty { name: format!("{}.{channel}", run.name), unit: unit() })
+            .collect(),
+    }
 }

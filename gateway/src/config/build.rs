@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion_protocols::Cri;
@@ -14,7 +15,9 @@ use super::keys::{Item, Table};
 use super::report::{At, Findings, Place};
 use super::site_keys::BUFFER;
 use super::values::listed;
-use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, Link, Parity, SerialLink, Site, Stream};
+use crate::site::{
+    BrokerSettings, BufferSettings, Bus, Device, DeviceId, Link, NamedProperty, Parity, Point, SerialLink, Site, Stream,
+};
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -153,13 +156,32 @@ pub(super) struct Plant {
     bus_names: BTreeMap<String, Place>,
     device_names: BTreeMap<String, Place>,
     endpoints: BTreeMap<String, Place>,
-    /// The one source of each property of each resource: the device's name and where its resource is named.
-    pub(super) sources: BTreeMap<(Cri, String), (String, Place)>,
+    pub(super) sources: BTreeMap<Cri, Vec<Source>>,
+    properties: Vec<Arc<[NamedProperty]>>,
+    points: Vec<Arc<[Point]>>,
     /// A bus or device of the file is not among them.
     incomplete: bool,
 }
 
+/// What one device reads of a resource.
+pub(super) struct Source {
+    pub(super) device: String,
+    /// Where the site file names the resource.
+    pub(super) place: Place,
+    pub(super) properties: Arc<[NamedProperty]>,
+}
+
 impl Plant {
+    /// Returns the list of properties, kept once for all that are equal.
+    pub(super) fn properties(&mut self, list: Vec<NamedProperty>) -> Arc<[NamedProperty]> {
+        once_for_all(&mut self.properties, list)
+    }
+
+    /// Returns the points, kept once for all that are equal.
+    pub(super) fn points(&mut self, list: Vec<Point>) -> Arc<[Point]> {
+        once_for_all(&mut self.points, list)
+    }
+
     fn bus(&mut self, findings: &mut Findings, city: &mut City, shelf: &mut Shelf, table: &Table, folder: &Path) {
         if let Some(name) = table.text("name") {
             once(findings, &mut self.bus_names, name.value.to_owned(), name.place, &format!("bus {:?}", name.value));
@@ -257,4 +279,13 @@ fn endpoint(table: &Table, link: &Link) -> Option<(String, Place)> {
 
 fn shown(path: &Path) -> String {
     PathBuf::from_iter(path.components()).display().to_string()
+}
+
+fn once_for_all<T: PartialEq>(kept: &mut Vec<Arc<[T]>>, list: Vec<T>) -> Arc<[T]> {
+    if let Some(same) = kept.iter().find(|same| ***same == *list) {
+        return Arc::clone(same);
+    }
+    let list = Arc::from(list);
+    kept.push(Arc::clone(&list));
+    list
 }

@@ -1,14 +1,15 @@
 //! One device of a site: its template tied to identifiers, checked against the code directory, planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ganglion_drivers::plan::{ReadRequest, merge};
 use ganglion_protocols::modbus::{UnitId, ValueType};
 use ganglion_protocols::{Class, Cri};
 
-use super::build::{Plant, millis};
+use super::build::{Plant, Source, millis};
 use super::directory::{Directory, PropertyEntry, PropertyKind};
 use super::keys::{Item, Table};
 use super::report::{At, Findings, Place, nearest};
@@ -81,7 +82,7 @@ impl Wiring {
     ) -> Option<Device> {
         let (directory, shelf) = city;
         self.check_names(findings, template, table);
-        let mut build = Build { streams: Vec::new(), points: Vec::new(), wants: Vec::new() };
+        let mut build = Build { parts: Vec::new(), points: Vec::new(), wants: Vec::new() };
         for point in &template.points {
             let Some(at) = self.resource_of(point) else { continue };
             let class = at.value.class();
@@ -97,19 +98,17 @@ impl Wiring {
         build.check_sources(findings, name, plant);
         let requests = build.plan(template);
         let mut streams = Vec::new();
-        for (_, stream) in build.streams {
+        for Part { resource, domain, properties, .. } in build.parts {
             streams.push(StreamId(plant.streams.len()));
-            plant.streams.push(stream);
-        }
-        for point in &mut build.points {
-            point.stream = *streams.get(point.stream.0)?;
+            let properties = plant.properties(properties);
+            plant.streams.push(Stream { resource, domain, properties });
         }
         Some(Device {
             name: name.to_owned(),
             unit: unit?,
             poll_interval: millis(table, "poll_interval_ms")?,
             requests,
-            points: build.points,
+            points: plant.points(build.points),
             streams,
         })
     }
@@ -217,24 +216,33 @@ fn property<'a>(
     Some(entry)
 }
 
-/// A device while it is built; its points count streams from 0.
+/// A device while it is built.
 struct Build {
-    streams: Vec<(Place, Stream)>,
+    parts: Vec<Part>,
     points: Vec<Point>,
     wants: Vec<ReadRequest>,
 }
 
+/// What will be one stream.
+struct Part {
+    /// Where the site file names the resource.
+    place: Place,
+    resource: Cri,
+    domain: String,
+    properties: Vec<NamedProperty>,
+}
+
 impl Build {
     fn point(&mut self, directory: &Directory, point: &TemplatePoint, at: &At<Cri>, entry: &PropertyEntry) {
-        let known = self.streams.iter().position(|(_, stream)| stream.resource == at.value);
-        let stream = known.unwrap_or(self.streams.len());
+        let known = self.parts.iter().position(|part| part.resource == at.value);
+        let part = known.unwrap_or(self.parts.len());
         if known.is_none() {
             let domain = directory.domain(at.value.class()).to_owned();
-            self.streams.push((at.place, Stream { resource: at.value, domain, properties: Vec::new() }));
+            self.parts.push(Part { place: at.place, resource: at.value, domain, properties: Vec::new() });
         }
-        let Some((_, owner)) = self.streams.get_mut(stream) else { return };
+        let Some(owner) = self.parts.get_mut(part) else { return };
         self.points.push(Point {
-            stream: StreamId(stream),
+            part,
             place: owner.properties.len(),
             request: 0,
             offset: 0,
@@ -250,21 +258,25 @@ impl Build {
 
     /// Refuses a property of a resource that another device, or another name of this one, reads already.
     fn check_sources(&self, findings: &mut Findings, device: &str, plant: &mut Plant) {
-        for (place, stream) in &self.streams {
+        for part in &self.parts {
+            let Part { place, resource, .. } = part;
+            let properties = plant.properties(part.properties.clone());
+            let sources = plant.sources.entry(*resource).or_default();
             let mut twice = Vec::new();
             let mut first = None;
-            for property in &stream.properties {
-                let key = (stream.resource, property.name.clone());
-                match plant.sources.get(&key) {
-                    Some(source) => {
-                        twice.push(property.name.as_str());
-                        first.get_or_insert_with(|| source.clone());
-                    }
-                    None => {
-                        plant.sources.insert(key, (device.to_owned(), *place));
-                    }
+            let mut names = HashSet::new();
+            for property in properties.iter() {
+                let here = (!names.insert(&property.name)).then(|| (device.to_owned(), *place));
+                let there = || {
+                    let reads = |source: &&Source| source.properties.iter().any(|other| other.name == property.name);
+                    sources.iter().find(reads).map(|source| (source.device.clone(), source.place))
+                };
+                if let Some(source) = here.or_else(there) {
+                    twice.push(property.name.as_str());
+                    first.get_or_insert(source);
                 }
             }
+            sources.push(Source { device: device.to_owned(), place: *place, properties: Arc::clone(&properties) });
             let Some((other, first)) = first else { continue };
             twice.dedup();
             let more = twice.len().saturating_sub(3);
@@ -273,7 +285,7 @@ impl Build {
                 names.push_str(&format!(" and {more} more"));
             }
             findings
-                .error(*place, format!("{names} of {} would have two sources", stream.resource))
+                .error(*place, format!("{names} of {} would have two sources", resource))
                 .label(format!("read from {device:?}"))
                 .other(first, format!("read from {other:?} already"))
                 .help("one property of one resource has one source (一数一源); check which identifier is wrong");

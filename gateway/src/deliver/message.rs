@@ -8,10 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use ganglion_protocols::Cri;
 use ganglion_protocols::envelope::Envelope;
 use ganglion_protocols::topic::ObservationTopic;
-use ganglion_protocols::{Cri, Observation, Property, Shape};
 
+use super::skeleton::Skeletons;
 use crate::buffer::Stored;
 
 /// A chunk on its way out: what is left of it.
@@ -118,6 +119,7 @@ pub(super) struct Encoder {
     /// Bytes of a PUBLISH besides topic and payload, at most.
     overhead: usize,
     buffer: Vec<u8>,
+    skeletons: Skeletons,
     topics: HashMap<Cri, Topic>,
 }
 
@@ -135,7 +137,14 @@ impl Encoder {
     /// Prepares for one gateway; `properties` is the size of the publish properties in bytes.
     pub(super) fn new(gateway: Cri, epoch: u64, properties: usize) -> Self {
         // MQTT 5.0 §3.3: fixed header up to 5, topic length 2, packet identifier 2, property length up to 4.
-        Self { gateway, epoch, overhead: 13 + properties, buffer: Vec::new(), topics: HashMap::new() }
+        Self {
+            gateway,
+            epoch,
+            overhead: 13 + properties,
+            buffer: Vec::new(),
+            skeletons: Skeletons::default(),
+            topics: HashMap::new(),
+        }
     }
 
     /// Writes one message from the front of a run; returns how many observations it took, at least one.
@@ -175,22 +184,13 @@ impl Encoder {
         };
         serde_json::to_writer(&mut self.buffer, &envelope)?;
         self.buffer.truncate(self.buffer.len().saturating_sub(TAIL.len()));
-        let properties: Vec<Property<'_>> =
-            shape.properties.iter().map(|p| Property { name: &p.name, unit: &p.unit }).collect();
-        let shape = Shape {
-            resource: shape.resource,
-            domain: &shape.domain,
-            directory: &shape.directory,
-            properties: &properties,
-        };
         let mut taken = 0;
         for stored in run {
             let before = self.buffer.len();
             if taken > 0 {
                 self.buffer.push(b',');
             }
-            let observation = Observation { shape, seq: stored.seq, t: stored.t, readings: &stored.readings };
-            serde_json::to_writer(&mut self.buffer, &observation)?;
+            self.skeletons.write(&mut self.buffer, stored)?;
             if taken > 0 && self.buffer.len() + TAIL.len() > limit {
                 self.buffer.truncate(before);
                 break;

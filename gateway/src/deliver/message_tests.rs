@@ -1,4 +1,6 @@
-use ganglion_protocols::{Clock, ClockSource, Quality, Reading, Reason, Timestamp, Value};
+use ganglion_protocols::{
+    Clock, ClockSource, Observation, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+};
 
 use super::*;
 use crate::buffer::StoredShape;

@@ -12,13 +12,14 @@
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `message`, `backoff`, `reason`, `status`. What is read and what became of it: `feed`.
+//! The parts without I/O: `window`, `message` and `skeleton`, `backoff`, `reason`, `status`. What is read and what became of it: `feed`.
 //! One connection: `wire`.
 
 mod backoff;
 mod feed;
 mod message;
 mod reason;
+mod skeleton;
 mod status;
 mod tls;
 mod window;

@@ -11,10 +11,15 @@ use std::collections::{HashMap, VecDeque};
 /// this is 5 MB/s, and it stays well below the packet identifiers in use (100).
 pub(super) const WINDOW: u16 = 64;
 
+/// Most payload bytes in flight, unless it is one message: the client keeps each message until it is acknowledged.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
 /// Messages in flight, oldest first, each with its cargo.
 #[derive(Debug)]
 pub(super) struct Window<C> {
     limit: usize,
+    /// Payload bytes of the entries.
+    bytes: usize,
     /// Sequence number of the front entry.
     first: u64,
     entries: VecDeque<Entry<C>>,
@@ -26,6 +31,7 @@ pub(super) struct Window<C> {
 #[derive(Debug)]
 struct Entry<C> {
     cargo: C,
+    bytes: usize,
     settled: Option<Outcome>,
 }
 
@@ -47,6 +53,7 @@ impl<C> Window<C> {
     pub(super) fn new(receive_max: u16) -> Self {
         Self {
             limit: usize::from(receive_max.clamp(1, WINDOW)),
+            bytes: 0,
             first: 0,
             entries: VecDeque::new(),
             unnamed: VecDeque::new(),
@@ -56,7 +63,7 @@ impl<C> Window<C> {
 
     /// Returns whether another message may be handed to the client.
     pub(super) fn has_room(&self) -> bool {
-        self.entries.len() < self.limit
+        self.entries.len() < self.limit && self.bytes < WINDOW_BYTES
     }
 
     /// Returns whether nothing is in flight.
@@ -64,15 +71,16 @@ impl<C> Window<C> {
         self.entries.is_empty()
     }
 
-    /// Takes the cargo of a message that is about to be handed to the client.
-    pub(super) fn hand_over(&mut self, cargo: C) {
+    /// Takes the cargo of a message of so many payload bytes that is about to be handed to the client.
+    pub(super) fn hand_over(&mut self, cargo: C, bytes: usize) {
         self.unnamed.push_back(self.first + self.entries.len() as u64);
-        self.entries.push_back(Entry { cargo, settled: None });
+        self.bytes += bytes;
+        self.entries.push_back(Entry { cargo, bytes, settled: None });
     }
 
     /// Takes cargo that needs no message, in its place between those that do.
     pub(super) fn settle_at_once(&mut self, cargo: C, outcome: Outcome) {
-        self.entries.push_back(Entry { cargo, settled: Some(outcome) });
+        self.entries.push_back(Entry { cargo, bytes: 0, settled: Some(outcome) });
     }
 
     /// Notes the packet identifier that the client gave to the next message handed to it.
@@ -107,6 +115,7 @@ impl<C> Window<C> {
         let outcome = self.entries.front()?.settled?;
         let entry = self.entries.pop_front()?;
         self.first += 1;
+        self.bytes -= entry.bytes;
         Some((entry.cargo, outcome))
     }
 
@@ -126,12 +135,28 @@ mod tests {
     }
 
     #[test]
+    fn large_messages_fill_the_window_by_their_bytes_and_free_it_again() {
+        let mut window = Window::new(20);
+        window.hand_over(0, WINDOW_BYTES - 1);
+        assert!(window.has_room());
+        window.hand_over(1, 2 * WINDOW_BYTES);
+        assert!(!window.has_room());
+        window.name(1).unwrap();
+        window.name(2).unwrap();
+        window.settle(2, Outcome::Delivered);
+        assert!(!window.has_room(), "the oldest is still in flight");
+        window.settle(1, Outcome::Delivered);
+        assert_eq!(popped(&mut window), [0, 1]);
+        assert!(window.has_room());
+    }
+
+    #[test]
     fn the_broker_bounds_the_window() {
         for (receive_max, room) in [(0, 1), (1, 1), (20, 20), (64, 64), (65_535, 64)] {
             let mut window = Window::new(receive_max);
             let mut taken = 0;
             while window.has_room() {
-                window.hand_over(taken);
+                window.hand_over(taken, 1);
                 taken += 1;
             }
             assert_eq!(taken, room, "receive maximum {receive_max}");
@@ -142,7 +167,7 @@ mod tests {
     fn an_acknowledgement_out_of_order_frees_nothing_before_its_turn() {
         let mut window = Window::new(3);
         for cargo in [10, 11, 12] {
-            window.hand_over(cargo);
+            window.hand_over(cargo, 1);
         }
         for id in [1, 2, 3] {
             window.name(id).unwrap();
@@ -159,9 +184,9 @@ mod tests {
     #[test]
     fn cargo_without_a_message_keeps_its_place() {
         let mut window = Window::new(3);
-        window.hand_over(1);
+        window.hand_over(1, 1);
         window.settle_at_once(2, Outcome::Dropped);
-        window.hand_over(3);
+        window.hand_over(3, 1);
         window.name(7).unwrap();
         window.name(8).unwrap();
         assert_eq!(window.cargo(8), Some(&3));
@@ -177,7 +202,7 @@ mod tests {
     fn an_acknowledgement_of_nothing_is_ignored() {
         let mut window = Window::new(3);
         window.settle(5, Outcome::Delivered);
-        window.hand_over(1);
+        window.hand_over(1, 1);
         window.settle(1, Outcome::Delivered);
         assert!(popped(&mut window).is_empty(), "its identifier was not known yet");
         window.name(1).unwrap();
@@ -190,8 +215,8 @@ mod tests {
     fn an_identifier_for_nothing_or_twice_is_an_error() {
         let mut window = Window::new(3);
         assert_eq!(window.name(1), Err(UnexpectedId));
-        window.hand_over(1);
-        window.hand_over(2);
+        window.hand_over(1, 1);
+        window.hand_over(2, 1);
         window.name(1).unwrap();
         assert_eq!(window.name(1), Err(UnexpectedId));
     }
@@ -208,7 +233,7 @@ mod tests {
             let mut waiting = Vec::new();
             for choice in choices {
                 if choice % 3 > 0 && window.has_room() {
-                    window.hand_over(handed);
+                    window.hand_over(handed, 1);
                     handed += 1;
                     given = given % ids + 1;
                     prop_assert_eq!(window.name(given), Ok(()));

@@ -359,7 +359,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
 
     fn publish(&mut self, cargo: Cargo<M>, retain: bool, payload: Vec<u8>) -> Result<(), String> {
         let (topic, properties) = (cargo.topic.to_string(), self.uplink.properties.clone());
-        self.window.hand_over(cargo);
+        self.window.hand_over(cargo, payload.len());
         self.client
             .try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
             .map_err(|error| error.to_string())

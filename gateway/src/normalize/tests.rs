@@ -7,7 +7,7 @@ use ganglion_protocols::modbus::{ExceptionCode, Table, UnitId, ValueType, WordOr
 use ganglion_protocols::{Class, Cri, Division, Serial, Timestamp};
 
 use super::*;
-use crate::site::{BrokerSettings, BufferSettings, DeviceId, NamedProperty, Stream, StreamId};
+use crate::site::{BrokerSettings, BufferSettings, Device, DeviceId, NamedProperty, Stream, StreamId};
 
 fn cri(serial: u32) -> Cri {
     Cri::new(Division::new(330_502).unwrap(), Class::new(9601).unwrap(), Serial::new(serial).unwrap())
@@ -15,7 +15,7 @@ fn cri(serial: u32) -> Cri {
 
 fn point(request: usize, offset: usize, value_type: ValueType) -> Point {
     Point {
-        stream: StreamId(0),
+        part: 0,
         place: 0,
         request,
         offset,
@@ -30,7 +30,7 @@ fn point(request: usize, offset: usize, value_type: ValueType) -> Point {
 /// A site of one device whose points each fill one property of one stream, or of the stream they name.
 fn site(points: Vec<Point>, streams: usize) -> Site {
     let properties = |stream| {
-        let count = points.iter().filter(|point| point.stream == StreamId(stream)).count();
+        let count = points.iter().filter(|point| point.part == stream).count();
         (0..count).map(|n| NamedProperty { name: format!("p{n}"), unit: "1".to_owned() }).collect()
     };
     Site {
@@ -50,7 +50,7 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
             unit: UnitId(1),
             poll_interval: Duration::from_secs(1),
             requests: vec![ReadRequest { table: Table::HoldingRegister, address: 0, count: 4 }],
-            points,
+            points: points.into(),
             streams: (0..streams).map(StreamId).collect(),
         }],
         buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
@@ -139,7 +139,7 @@ fn a_short_answer_never_lends_a_value_from_elsewhere() {
 #[test]
 fn each_resource_of_a_device_gets_its_own_observation_of_the_same_time() {
     let mut other = point(0, 1, ValueType::U16);
-    other.stream = StreamId(1);
+    other.part = 1;
     let site = site(vec![point(0, 0, ValueType::U16), other], 2);
     let observations = observe(&site, &sample(vec![Ok(vec![10, 20, 0, 0])]), Clock::default());
     let seen: Vec<_> = observations.iter().map(|o| (o.stream, o.t.unix_nanos(), o.readings[0].value)).collect();

@@ -72,7 +72,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
                 unit: UnitId(unit),
                 poll_interval,
                 requests,
-                points: Vec::new(),
+                points: [].into(),
                 streams: Vec::new(),
             });
         }

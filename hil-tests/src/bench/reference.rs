@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
-use crate::pki::{Pair, Pki};
+use crate::pki::Pair;
+use crate::subscriber::tls;
 
 /// Registers of one request, the standard's maximum.
 const BLOCK: u16 = 125;
@@ -25,7 +25,14 @@ const BLOCK: u16 = 125;
 ///
 /// # Errors
 /// At the first thing that goes wrong: a reference recovers from nothing.
-pub fn run(devices: &[u16], registers: u16, rounds: u32, broker: u16, pki: &ClientFiles, spool: &Path) -> io::Result<()> {
+pub fn run(
+    devices: &[u16],
+    registers: u16,
+    rounds: u32,
+    broker: u16,
+    pki: &ClientFiles,
+    spool: &Path,
+) -> io::Result<()> {
     let mut sockets = Vec::new();
     for &port in devices {
         let socket = TcpStream::connect(("127.0.0.1", port))?;
@@ -65,15 +72,9 @@ pub fn run(devices: &[u16], registers: u16, rounds: u32, broker: u16, pki: &Clie
 #[derive(Clone, Debug)]
 pub struct ClientFiles {
     /// Certificate of the authority.
-    pub ca: std::path::PathBuf,
+    pub ca: PathBuf,
     /// Certificate and key of the client.
-    pub pair: Pair,
-}
-
-impl From<&Pki> for ClientFiles {
-    fn from(pki: &Pki) -> Self {
-        Self { ca: pki.ca.clone(), pair: pki.gateway.clone() }
-    }
+    pub own: Pair,
 }
 
 fn poll(socket: &mut TcpStream, registers: u16) -> io::Result<Vec<u16>> {
@@ -97,14 +98,7 @@ fn poll(socket: &mut TcpStream, registers: u16) -> io::Result<Vec<u16>> {
 type Mqtt = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(port: u16, files: &ClientFiles) -> io::Result<Mqtt> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.ca).map_err(io::Error::other)?).map_err(io::Error::other)?;
-    let chain = vec![CertificateDer::from_pem_file(&files.pair.certificate).map_err(io::Error::other)?];
-    let key = PrivateKeyDer::from_pem_file(&files.pair.key).map_err(io::Error::other)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key))
-        .map_err(io::Error::other)?;
+    let config = tls(&files.ca, &files.own)?;
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let mut mqtt = StreamOwned::new(tls, TcpStream::connect(("127.0.0.1", port))?);

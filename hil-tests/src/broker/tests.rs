@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::pki::Pki;
-use crate::received::Keep;
+use crate::received::{Keep, Received};
 use crate::subscriber::{Subscriber, Subscription};
 
 const ID: &str = "620602-9101-000007-05";
@@ -30,14 +30,10 @@ impl Bench {
     }
 
     fn subscriber(&self, client_id: &str, filter: &str) -> Subscriber {
-        let subscriber = Subscriber::start(&Subscription {
-            port: self.broker.port(),
-            ca: &self.pki.ca,
-            own: &self.pki.subscriber,
-            client_id,
-            filter,
-            keep: Keep::All,
-        })
+        let subscriber = Subscriber::start(
+            &Subscription { port: self.broker.port(), ca: &self.pki.ca, own: &self.pki.subscriber, client_id, filter },
+            Received::new(Keep::All),
+        )
         .expect("a subscriber");
         assert!(subscriber.wait_until_subscribed(WITHIN), "{:?}", subscriber.look(|view| view.last_error.clone()));
         subscriber

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::daemon::Snapshot;
 use crate::broker::Broker;
 use crate::pki::Pki;
-use crate::received::{Keep, Observation};
+use crate::received::{Keep, Observation, Received};
 use crate::site::{Endpoint, Host, Line, LineSettings, Model, Parity, Tick, Unit};
 use crate::site_file::{BusEntry, DeviceEntry, LinkEntry, SiteFile, resource};
 use crate::subscriber::{Subscriber, Subscription, View};
@@ -114,14 +114,16 @@ impl Stage {
         let site_file = within("site.toml");
         fs::write(&site_file, file.to_toml())?;
 
-        let subscriber = Subscriber::start(&Subscription {
-            port: broker.port(),
-            ca: &pki.ca,
-            own: &pki.subscriber,
-            client_id: "city-brain",
-            filter: "city/v1/#",
-            keep: Keep::All,
-        })?;
+        let subscriber = Subscriber::start(
+            &Subscription {
+                port: broker.port(),
+                ca: &pki.ca,
+                own: &pki.subscriber,
+                client_id: "city-brain",
+                filter: "city/v1/#",
+            },
+            Received::new(Keep::All),
+        )?;
         if !subscriber.wait_until_subscribed(Duration::from_secs(10)) {
             let why = subscriber.look(|view| view.last_error.clone());
             return Err(io::Error::other(format!("the subscriber cannot connect: {}", why.unwrap_or_default())));

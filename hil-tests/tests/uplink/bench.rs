@@ -164,7 +164,7 @@ pub(crate) fn observation(resource: &str, seq: u64) -> Stored {
         resource: id(resource),
         domain: "water".to_owned(),
         directory: "2026.11".to_owned(),
-        properties: vec![property("pressure", "MPa"), property("running", "1")],
+        properties: [property("pressure", "MPa"), property("running", "1")].into(),
     };
     Stored {
         shape: Arc::new(shape),

@@ -32,7 +32,7 @@ impl Bench {
     fn on(disk: SimDisk, site: Site) -> Self {
         let monitor = Arc::new(Monitor::new(&site));
         let rng = fastrand::Rng::with_seed(7);
-        let (log, outlet) = open_on(disk.clone(), &site, Arc::clone(&monitor), rng).unwrap();
+        let (log, outlet) = open_on(disk.clone(), &Arc::new(site.clone()), Arc::clone(&monitor), rng).unwrap();
         Self { site, disk, monitor, log, outlet, now: Instant::now() }
     }
 
@@ -162,7 +162,9 @@ fn a_store_of_a_newer_edition_is_refused_and_left_alone() {
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     bench.disk.put(&name, &bytes);
-    let Err(error) = open_on(bench.disk.clone(), &bench.site, bench.monitor, fastrand::Rng::with_seed(1)) else {
+    let Err(error) =
+        open_on(bench.disk.clone(), &Arc::new(bench.site.clone()), bench.monitor, fastrand::Rng::with_seed(1))
+    else {
         panic!("opened")
     };
     assert!(matches!(error, OpenError::NewerFormat { got: 2, known: 1, .. }), "{error}");

@@ -22,7 +22,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn start(site: &Site) -> (Opened, Arc<Monitor>) {
     let monitor = Arc::new(Monitor::new(site));
-    (open(site, Arc::clone(&monitor)).unwrap(), monitor)
+    (open(&Arc::new(site.clone()), Arc::clone(&monitor)).unwrap(), monitor)
 }
 
 async fn read(opened: &mut Opened, count: usize, acknowledge: bool) -> Vec<Stored> {
@@ -110,11 +110,11 @@ fn a_second_open_is_refused_and_names_the_process() {
     let dir = TempDir::new().unwrap();
     let site = site(dir.path(), 8);
     let (opened, monitor) = start(&site);
-    let Err(refused) = open(&site, monitor) else { panic!("opened twice") };
+    let Err(refused) = open(&Arc::new(site.clone()), monitor) else { panic!("opened twice") };
     assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
     assert!(refused.to_string().starts_with(&format!("process {} already holds ", std::process::id())));
     runtime().block_on(stop(opened));
-    drop(open(&site, Arc::new(Monitor::new(&site))).unwrap());
+    drop(open(&Arc::new(site.clone()), Arc::new(Monitor::new(&site))).unwrap());
 }
 
 /// Names the data directory to the child process of the test below.
@@ -149,7 +149,7 @@ fn a_killed_process_loses_nothing_accepted() {
     let accepted: u64 = accepted.into_iter().find(|count| *count > 40).expect("the child writes");
 
     let site = site(dir.path(), 64);
-    let Err(refused) = open(&site, Arc::new(Monitor::new(&site))) else { panic!("opened twice") };
+    let Err(refused) = open(&Arc::new(site.clone()), Arc::new(Monitor::new(&site))) else { panic!("opened twice") };
     assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == child.id()), "{refused}");
     child.kill().unwrap();
     child.wait().unwrap();

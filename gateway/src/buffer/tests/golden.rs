@@ -24,7 +24,8 @@ fn golden(name: &str) -> PathBuf {
 fn written() -> SimDisk {
     let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
     let monitor = Arc::new(Monitor::new(&site));
-    let (mut log, mut outlet) = open_on(disk.clone(), &site, monitor, fastrand::Rng::with_seed(0)).unwrap();
+    let (mut log, mut outlet) =
+        open_on(disk.clone(), &Arc::new(site.clone()), monitor, fastrand::Rng::with_seed(0)).unwrap();
     (log.epoch, log.cursor) = (EPOCH, Cursor::new(EPOCH, None));
     let now = Instant::now();
     log.append(&mut vec![observation(&site, 0, 1), observation(&site, 1, 2)], now);
@@ -55,7 +56,8 @@ fn the_golden_files_are_read_as_they_were_meant() {
         disk.put(name, &fs::read(golden(name)).unwrap());
     }
     let monitor = Arc::new(Monitor::new(&site));
-    let (log, mut outlet) = open_on(disk, &site, Arc::clone(&monitor), fastrand::Rng::with_seed(1)).unwrap();
+    let (log, mut outlet) =
+        open_on(disk, &Arc::new(site.clone()), Arc::clone(&monitor), fastrand::Rng::with_seed(1)).unwrap();
     assert_eq!(log.epoch, EPOCH);
     let chunk = outlet.try_next().unwrap().unwrap();
     assert_eq!(chunk.observations.len(), 1, "the two before it are delivered");

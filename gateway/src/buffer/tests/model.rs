@@ -371,7 +371,8 @@ impl History {
     fn open(&mut self) {
         self.monitor = Arc::new(Monitor::new(&self.site));
         let rng = fastrand::Rng::with_seed(self.rng.u64(..));
-        let (log, outlet) = open_on(self.disk.clone(), &self.site, Arc::clone(&self.monitor), rng).unwrap();
+        let (log, outlet) =
+            open_on(self.disk.clone(), &Arc::new(self.site.clone()), Arc::clone(&self.monitor), rng).unwrap();
         let epoch_is_new = log.epoch != self.epoch;
         let first_durable = self.known.values().any(|known| !known.durable.is_empty());
         if first_durable && !self.damaged {
