@@ -1,6 +1,7 @@
 //! The simulated site, the peers, the demo and the benches; `tests/` holds the behaviour of the whole.
 //!
-//! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT.
+//! Works on public interfaces only: the daemon's binary, its files, Modbus and MQTT. Tests may drive one stage of the
+//! daemon's library too; nothing in `src/` does.
 
 pub mod bench;
 pub mod broker;

@@ -6,23 +6,37 @@ use std::fs;
 
 use crate::shell::root;
 
-/// A room and the packages of this workspace it may depend on.
-const ROOMS: [(&str, &str, &[&str]); 5] = [
-    ("protocols", "ganglion-protocols", &[]),
-    ("drivers", "ganglion-drivers", &["ganglion-protocols"]),
-    ("gateway", "ganglion", &["ganglion-protocols", "ganglion-drivers"]),
-    ("hil-tests", "ganglion-hil", &["ganglion-protocols"]),
-    ("xtask", "xtask", &[]),
+/// A room and what it may depend on.
+struct Room {
+    folder: &'static str,
+    package: &'static str,
+    /// Packages of this workspace it may be built on.
+    below: &'static [&'static str],
+    /// Packages of this workspace that its tests may use besides.
+    tested: &'static [&'static str],
+}
+
+const ROOMS: [Room; 5] = [
+    Room { folder: "protocols", package: "ganglion-protocols", below: &[], tested: &[] },
+    Room { folder: "drivers", package: "ganglion-drivers", below: &["ganglion-protocols"], tested: &[] },
+    Room { folder: "gateway", package: "ganglion", below: &["ganglion-protocols", "ganglion-drivers"], tested: &[] },
+    // Public interfaces only. The library is one: a test may drive one stage of it against a real peer. The simulated
+    // site, the subscriber's check and the demo stay outside, or they would believe what they are there to check.
+    Room { folder: "hil-tests", package: "ganglion-hil", below: &["ganglion-protocols"], tested: &["ganglion"] },
+    Room { folder: "xtask", package: "xtask", below: &[], tested: &[] },
 ];
 
 #[test]
 fn every_room_depends_only_on_the_rooms_below_it() {
-    for (folder, package, allowed) in ROOMS {
+    for Room { folder, package, below, tested } in ROOMS {
         let path = root().join(folder).join("Cargo.toml");
         let manifest = fs::read_to_string(&path).expect("every room has a manifest");
         assert!(manifest.contains(&format!("name = \"{package}\"")), "{folder} holds the package {package}");
-        let wrong: Vec<_> =
-            dependencies(&manifest).into_iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        let allowed = |found: &Found| {
+            let name = found.package.as_str();
+            below.contains(&name) || found.only_tests && tested.contains(&name)
+        };
+        let wrong: Vec<_> = dependencies(&manifest).into_iter().filter(|found| !allowed(found)).collect();
         assert!(wrong.is_empty(), "{folder} must not depend on {wrong:?}");
     }
 }
@@ -32,7 +46,7 @@ fn every_room_of_the_workspace_is_checked() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("members on one line");
     let named: BTreeSet<_> = members.split('"').skip(1).step_by(2).collect();
-    assert_eq!(named, ROOMS.iter().map(|&(folder, ..)| folder).collect());
+    assert_eq!(named, ROOMS.iter().map(|room| room.folder).collect());
 }
 
 #[test]
@@ -48,30 +62,51 @@ ganglion = { path = "../gateway" }
 renamed = { package = "ganglion-hil", path = "../hil-tests" }
 [dev-dependencies.xtask]
 path = "../xtask"
+[target.'cfg(unix)'.dev-dependencies]
+ganglion.workspace = true
+[build-dependencies]
+ganglion-drivers.workspace = true
 [lints]
 ganglion-nothing = true
 "#;
-    let found: Vec<_> = dependencies(manifest).into_iter().collect();
-    assert_eq!(found, ["ganglion", "ganglion-hil", "ganglion-protocols", "xtask"]);
+    let found: Vec<_> = dependencies(manifest).into_iter().map(|found| (found.package, found.only_tests)).collect();
+    let expected = [
+        ("ganglion", false),
+        ("ganglion", true),
+        ("ganglion-drivers", false),
+        ("ganglion-hil", false),
+        ("ganglion-protocols", false),
+        ("xtask", true),
+    ];
+    assert_eq!(found, expected.map(|(package, only_tests)| (package.to_owned(), only_tests)));
+}
+
+/// A package of this workspace that a manifest names.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Found {
+    package: String,
+    /// Whether it stands among the dev-dependencies.
+    only_tests: bool,
 }
 
 /// Finds the packages of this workspace that a manifest depends on: to run, to build or to test.
-fn dependencies(manifest: &str) -> BTreeSet<String> {
-    let ours = |name: &str| ROOMS.iter().any(|&(_, package, _)| package == name);
+fn dependencies(manifest: &str) -> BTreeSet<Found> {
+    let ours = |name: &&str| ROOMS.iter().any(|room| room.package == *name);
     let mut found = BTreeSet::new();
-    let mut inside = false;
+    let (mut inside, mut only_tests) = (false, false);
     for line in manifest.lines() {
-        if let Some(section) = line.trim().strip_prefix('[') {
+        let names = if let Some(section) = line.trim().strip_prefix('[') {
             let section = section.trim_end_matches(']');
             inside = section.ends_with("dependencies") || section.contains("dependencies.");
-            found.extend(section.rsplit('.').next().filter(|name| inside && ours(name)).map(str::to_owned));
-        } else if inside {
+            only_tests = section.contains("dev-dependencies");
+            [section.rsplit('.').next(), None]
+        } else {
             // A key before `.` or `=`, and a `package = "…"` behind a rename.
-            let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-            let key = words.clone().next().filter(|name| ours(name));
-            let renamed = words.skip_while(|&word| word != "package").find(|name| ours(name));
-            found.extend(key.into_iter().chain(renamed).map(str::to_owned));
-        }
+            let mut words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+            [words.clone().next(), words.find(|&word| word == "package").and_then(|_| words.find(ours))]
+        };
+        let names = names.into_iter().flatten().filter(ours).filter(|_| inside);
+        found.extend(names.map(|package| Found { package: package.to_owned(), only_tests }));
     }
     found
 }

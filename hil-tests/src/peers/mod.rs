@@ -3,6 +3,7 @@
 //! Each writes what it prints to a file of its own, which a test can wait on, and ends when its value is dropped. All
 //! listen on the loopback interface only.
 
+pub mod cable;
 pub mod daemon;
 pub mod mosquitto;
 pub mod process;
@@ -110,14 +111,36 @@ fn verdict<T>(peer: Result<T, PeerError>, strict: bool) -> Result<T, Verdict> {
     })
 }
 
-/// Returns a TCP port of the loopback interface that was free a moment ago.
+/// Returns a TCP port of the loopback interface that was free a moment ago, for a peer that cannot choose one and tell
+/// it.
 ///
-/// Another process may take it before its user does: a peer that can tell its own port is asked for it instead.
+/// It lies below the ports that systems give to outgoing connections, so that a peer finds it free again after a restart
+/// though many clients have come and gone in between.
 ///
 /// # Errors
-/// As for [`TcpListener::bind`].
+/// As for [`TcpListener::bind`], when none of many is free.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    const PORTS: std::ops::Range<u16> = 16_384..32_768;
+    let mut refused = None;
+    for _ in 0..100 {
+        let port = fastrand::u16(PORTS);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}
+
+/// Finds an installed program, also where only root's search path would look: Debian keeps the broker there.
+fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let mut places = env::split_paths(&path).chain(system).map(|folder| folder.join(program));
+    places.find(|place| place.is_file()).ok_or_else(|| {
+        let why = format!("{program} is not installed (`cargo xtask setup`)");
+        PeerError::Missing { peer, why }
+    })
 }
 
 /// Returns the folder of the programs built with this one, such as `target/debug`.
@@ -143,6 +166,15 @@ mod tests {
         assert_eq!(verdict::<()>(Err(missing()), false), Err(Verdict::Skip(why())));
         assert_eq!(verdict::<()>(Err(missing()), true), Err(Verdict::Fail(why())));
         assert_eq!(verdict(Ok(1), true), Ok(1));
+    }
+
+    #[test]
+    fn a_program_that_is_not_installed_is_a_missing_peer() {
+        assert!(installed("shell", "sh").expect("every system has one").is_absolute());
+        let error = installed("mosquitto", "no-such-broker").expect_err("nobody has one");
+        let text = error.to_string();
+        assert_eq!(text, "mosquitto is missing: no-such-broker is not installed (`cargo xtask setup`)");
+        assert!(matches!(verdict::<()>(Err(error), false), Err(Verdict::Skip(_))));
     }
 
     #[test]

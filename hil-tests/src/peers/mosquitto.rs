@@ -1,34 +1,38 @@
 //! Eclipse Mosquitto, the broker, and its subscriber, as child processes on loopback with mutual TLS.
 
-use std::fs::{self, File};
-use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use super::process::Process;
+use super::{PeerError, free_port, installed};
 use crate::pki::Pair;
 
-/// How long a broker may take to listen.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const NAME: &str = "mosquitto";
+const SUBSCRIBER: &str = "mosquitto_sub";
+
+/// How long a broker may take to listen, and to confirm a subscription.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to end in order.
+const END: Duration = Duration::from_secs(10);
 /// How often a condition is looked at while it is waited for.
 const GLANCE: Duration = Duration::from_millis(10);
-
-/// How long it may take to end in order before it is killed.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a subscriber that ended waits before it comes back.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A broker that may be stopped, killed and started again on the same port; ended when dropped.
 #[derive(Debug)]
 pub struct Mosquitto {
+    program: PathBuf,
     folder: PathBuf,
     port: u16,
-    child: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Mosquitto {
@@ -36,10 +40,13 @@ impl Mosquitto {
     /// `identity` and takes clients whose certificate `ca` signed. `options` are further lines of its configuration.
     ///
     /// # Errors
-    /// When it cannot be started or does not listen in time.
-    pub fn start(folder: &Path, ca: &Path, identity: &Pair, options: &[&str]) -> io::Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut broker = Self { folder: folder.to_owned(), port, child: None };
+    /// [`PeerError::Missing`] when it or its subscriber is not installed, otherwise as for [`run`](Self::run).
+    pub fn start(folder: &Path, ca: &Path, identity: &Pair, options: &[&str]) -> Result<Self, PeerError> {
+        let program = installed(NAME, NAME)?;
+        // A test with a broker has a subscriber too, and is skipped here once for both.
+        installed(NAME, SUBSCRIBER)?;
+        let port = free_port().map_err(|error| PeerError::Io { peer: NAME, error })?;
+        let mut broker = Self { program, folder: folder.to_owned(), port, process: None };
         broker.configure(ca, identity, options)?;
         broker.run()?;
         Ok(broker)
@@ -48,8 +55,8 @@ impl Mosquitto {
     /// Writes the configuration anew; it holds from the next start.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn configure(&self, ca: &Path, identity: &Pair, options: &[&str]) -> io::Result<()> {
+    /// [`PeerError::Io`] when the file cannot be written.
+    pub fn configure(&self, ca: &Path, identity: &Pair, options: &[&str]) -> Result<(), PeerError> {
         // Not 0 for "unlimited" messages: 2.0.11 then ends the connection of a client whose PUBLISH an ACL denies.
         let text = format!(
             "per_listener_settings false\n\
@@ -73,69 +80,62 @@ impl Mosquitto {
             folder = self.folder.display(),
             options = options.join("\n"),
         );
-        fs::write(self.folder.join("mosquitto.conf"), text)
+        fs::write(self.folder.join("mosquitto.conf"), text).map_err(|error| PeerError::Io { peer: NAME, error })
     }
 
     /// Starts the broker if it does not run, on the port it had.
     ///
     /// # Errors
-    /// When it cannot be started or does not listen in time; the error holds its log.
-    pub fn run(&mut self) -> io::Result<()> {
-        if self.child.is_some() {
+    /// [`PeerError::Io`] when it cannot be started, [`PeerError::Ended`] when it does not like its configuration or its
+    /// port, [`PeerError::Late`] when it does not listen in time.
+    pub fn run(&mut self) -> Result<(), PeerError> {
+        if self.process.is_some() {
             return Ok(());
         }
-        let log = File::create(self.folder.join("mosquitto.log"))?;
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(self.folder.join("mosquitto.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        let child = self.child.insert(child);
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            if child.try_wait()?.is_some() || Instant::now() > deadline {
-                return Err(io::Error::other(format!("mosquitto does not listen: {}", self.log())));
-            }
-            thread::sleep(GLANCE);
-        }
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(self.folder.join("mosquitto.conf")).stdin(Stdio::null());
+        let process = self.process.insert(Process::start(NAME, &mut command, &self.log_file())?);
+        // It says so when it listens: "mosquitto version 2.0.11 running".
+        process.wait_for_line(" running", START)?;
         Ok(())
     }
 
     /// Ends it in order: it writes its database.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
-    pub fn stop(&mut self) -> io::Result<()> {
-        self.end(Signal::SIGTERM)
+    /// [`PeerError::Late`] when it runs on.
+    pub fn stop(&mut self) -> Result<(), PeerError> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let deadline = Instant::now() + END;
+        loop {
+            // Again and again: 2.0.11 listens a moment before it is ready to be ended, and forgets what came too early.
+            match process.terminate(2 * GLANCE) {
+                Err(PeerError::Late { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+                Ok(_) => break,
+            }
+        }
+        self.process = None;
+        Ok(())
     }
 
     /// Ends it with SIGKILL.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.end(Signal::SIGKILL)
+    /// [`PeerError::Io`] when the system refuses.
+    pub fn kill(&mut self) -> Result<(), PeerError> {
+        match self.process.take() {
+            Some(mut process) => process.kill().map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Stops it where it is: connections stand and nothing is answered.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
-    pub fn freeze(&self) -> io::Result<()> {
-        self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::SIGSTOP))
-    }
-
-    fn end(&mut self, how: Signal) -> io::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        let deadline = Instant::now() + END_TIMEOUT;
-        while child.try_wait()?.is_none() {
-            // Again and again: 2.0.11 listens a moment before it is ready to be ended, and forgets what came too early.
-            signal(&child, if Instant::now() < deadline { how } else { Signal::SIGKILL })?;
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    /// [`PeerError::Io`] when the system refuses.
+    pub fn freeze(&mut self) -> Result<(), PeerError> {
+        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::SIGSTOP))
     }
 
     /// Returns the port.
@@ -147,15 +147,11 @@ impl Mosquitto {
     /// Returns what it logged since its last start.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(self.folder.join("mosquitto.log"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(self.log_file()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
-}
 
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        self.kill().ok();
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("mosquitto.log")
     }
 }
 
@@ -173,30 +169,35 @@ impl Subscriber {
     /// `<folder>/<id>.out`.
     ///
     /// # Errors
-    /// When it cannot be started or is not confirmed in time.
-    pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> io::Result<Self> {
+    /// [`PeerError::Missing`] when it is not installed, [`PeerError::Late`], with the broker's log, when it is not
+    /// confirmed in time.
+    pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> Result<Self, PeerError> {
         let output = broker.folder.join(format!("{id}.out"));
-        let file = File::create(&output)?;
-        let mut command = Command::new("mosquitto_sub");
+        // Without --quiet its complaints would stand among the messages.
+        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%p"];
+        let mut command = Command::new(installed(SUBSCRIBER, SUBSCRIBER)?);
         command
-            .args(["-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%p", "-i", id, "-t", filter])
-            .args(["-h", "localhost", "-p", &broker.port.to_string(), "--cafile"])
+            .args(options)
+            .args(["-i", id, "-t", filter, "-h", "localhost", "-p", &broker.port.to_string(), "--cafile"])
             .arg(ca)
             .arg("--cert")
             .arg(&identity.certificate)
             .arg("--key")
             .arg(&identity.key)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
+            .stdin(Stdio::null());
+        let answer = format!("Sending SUBACK to {id}\n");
+        let confirmations = || broker.log().matches(&answer).count();
+        let before = confirmations();
+        let first = Process::start(SUBSCRIBER, &mut command, &output)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let keeper = thread::spawn(move || keep_running(&mut command, &file, &stopped));
+        let (stopped, log) = (Arc::clone(&stop), output.clone());
+        let keeper = thread::spawn(move || keep_running(first, &mut command, &log, &stopped));
         let subscriber = Self { output, stop, keeper: Some(keeper) };
-        let confirmed = format!("Sending SUBACK to {id}");
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !broker.log().contains(&confirmed) {
+        let deadline = Instant::now() + START;
+        while confirmations() <= before {
             if Instant::now() > deadline {
-                return Err(io::Error::other(format!("no subscription: {}", broker.log())));
+                let what = format!("subscription of {id}");
+                return Err(PeerError::Late { peer: SUBSCRIBER, what, within: START, printed: broker.log() });
             }
             thread::sleep(GLANCE);
         }
@@ -206,9 +207,9 @@ impl Subscriber {
     /// Returns what arrived so far.
     ///
     /// # Errors
-    /// When its output cannot be read.
-    pub fn received(&self) -> io::Result<Vec<Received>> {
-        let text = fs::read_to_string(&self.output)?;
+    /// [`PeerError::Io`] when its output cannot be read.
+    pub fn received(&self) -> Result<Vec<Received>, PeerError> {
+        let text = fs::read_to_string(&self.output).map_err(|error| PeerError::Io { peer: SUBSCRIBER, error })?;
         // The last line may be half written.
         let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
         Ok(complete.lines().filter_map(Received::parse).collect())
@@ -219,22 +220,26 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(keeper) = self.keeper.take() {
-            keeper.join().ok();
+            // A panic in there has been printed; there is nothing to add.
+            drop(keeper.join());
         }
     }
 }
 
-/// Runs the command again and again, its output at the end of `file`, until told to stop.
-fn keep_running(command: &mut Command, file: &File, stopped: &AtomicBool) {
+/// Starts the command again whenever it has ended, until told to stop.
+fn keep_running(first: Process, command: &mut Command, log: &Path, stopped: &AtomicBool) {
+    let mut process = first;
     while !stopped.load(Ordering::Relaxed) {
-        let child = file.try_clone().and_then(|file| command.stdout(file).spawn());
-        // A program that cannot be started is noticed by the subscription that never comes.
-        let Ok(mut child) = child else { return };
-        while !stopped.load(Ordering::Relaxed) && matches!(child.try_wait(), Ok(None)) {
-            thread::sleep(GLANCE);
+        thread::sleep(GLANCE);
+        if matches!(process.status(), Ok(None)) {
+            continue;
         }
-        child.kill().ok();
-        child.wait().ok();
+        thread::sleep(PAUSE);
+        match Process::start_after(SUBSCRIBER, command, log) {
+            Ok(next) => process = next,
+            // It ran before, so this system is out of processes or files: messages that do not come say so.
+            Err(_) => return,
+        }
     }
 }
 
@@ -255,9 +260,4 @@ impl Received {
         let retained = fields.next()? == "1";
         Some(Self { retained, topic: fields.next()?.to_owned(), payload: fields.next()?.to_owned() })
     }
-}
-
-fn signal(child: &Child, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
 }

@@ -31,12 +31,24 @@ impl Process {
     /// # Errors
     /// [`PeerError::Io`] when the file cannot be made or the program cannot be started.
     pub fn start(peer: &'static str, command: &mut Command, log: &Path) -> Result<Self, PeerError> {
-        let mut start = || -> io::Result<Child> {
-            let file = File::create(log)?;
-            command.stdout(Stdio::from(file.try_clone()?)).stderr(Stdio::from(file)).spawn()
-        };
+        let mut start = || spawn(command, File::create(log)?);
         let child = start().map_err(|error| PeerError::Io { peer, error })?;
         Ok(Self { peer, child, log: log.to_owned(), seen: 0 })
+    }
+
+    /// Starts a program whose output goes to the end of the file `log`, after what programs before it printed; only what
+    /// is new is waited for.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub(super) fn start_after(peer: &'static str, command: &mut Command, log: &Path) -> Result<Self, PeerError> {
+        let mut start = || -> io::Result<(Child, usize)> {
+            let file = File::options().create(true).append(true).open(log)?;
+            let seen = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+            Ok((spawn(command, file)?, seen))
+        };
+        let (child, seen) = start().map_err(|error| PeerError::Io { peer, error })?;
+        Ok(Self { peer, child, log: log.to_owned(), seen })
     }
 
     /// Returns the process id.
@@ -158,6 +170,10 @@ impl Process {
     }
 }
 
+fn spawn(command: &mut Command, output: File) -> io::Result<Child> {
+    command.stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output)).spawn()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Fails only when the process is gone already.
@@ -202,6 +218,17 @@ mod tests {
         assert!(matches!(error, PeerError::Late { .. }), "{error}");
         let status = process.kill().expect("killed");
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_program_started_after_another_prints_behind_it_and_is_heard_alone() {
+        let (folder, mut process) = shell("echo one");
+        process.wait_for_end(SOON).expect("it ends");
+        let log = folder.path().join("log");
+        let mut next =
+            Process::start_after("shell", Command::new("sh").args(["-c", "echo one more"]), &log).expect("sh");
+        assert_eq!(next.wait_for_line("one", SOON).expect("its own line"), "one more");
+        assert_eq!(next.printed().expect("the file"), "one\none more\n");
     }
 
     #[test]

@@ -157,14 +157,15 @@ impl Drop for Line {
 
 /// Both ends of a pty; the far end is held open so that reading never fails while no client has it.
 #[derive(Debug)]
-struct Port {
+pub(crate) struct Port {
     near: OwnedFd,
     _far: OwnedFd,
     path: PathBuf,
 }
 
 impl Port {
-    fn open(path: &Path) -> io::Result<Self> {
+    /// Opens a pty and links its far end to `path`; what is there before is replaced.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let pty = openpty(None, None)?;
         let mut mode = tcgetattr(&pty.slave)?;
         cfmakeraw(&mut mode);
@@ -178,11 +179,26 @@ impl Port {
     }
 
     /// Waits for bytes, at most `timeout`.
-    fn wait(&self, timeout: Duration) -> nix::Result<bool> {
+    pub(crate) fn wait(&self, timeout: Duration) -> nix::Result<bool> {
         let mut wanted = [PollFd::new(self.near.as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut wanted, Some(timeout.into()), None) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what is there, at most a buffer full.
+    pub(crate) fn read<'a>(&self, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+        let count = nix::unistd::read(&self.near, buffer)?;
+        Ok(buffer.get(..count).unwrap_or_default())
+    }
+
+    /// Writes bytes, as many as the far end has room for.
+    pub(crate) fn write(&self, bytes: &[u8]) -> nix::Result<()> {
+        match nix::unistd::write(&self.near, bytes) {
+            // A full pty loses characters, as a UART does when nobody reads it.
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -229,18 +245,13 @@ fn run(
         let until = wire.next().map_or(LOOK_UP, |next| next.saturating_duration_since(Instant::now()).min(LOOK_UP));
         let outcome = open.wait(until).and_then(|ready| {
             if ready {
-                let count = nix::unistd::read(&open.near, &mut buffer)?;
-                wire.hear(Instant::now(), buffer.get(..count).unwrap_or_default());
+                wire.hear(Instant::now(), open.read(&mut buffer)?);
             }
             let out = wire.advance(Instant::now(), Tick::now());
-            if !out.is_empty() {
-                nix::unistd::write(&open.near, &out)?;
-            }
-            Ok(())
+            if out.is_empty() { Ok(()) } else { open.write(&out) }
         });
         *shown.lock().unwrap_or_else(PoisonError::into_inner) = wire.counts;
         match outcome {
-            // A full pty loses characters, as a UART does when nobody reads it.
             Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => {
                 tracing::error!("{}: {error}", path.display());

@@ -20,6 +20,7 @@ mod wire;
 
 pub use day::{Quantity, TICK, Tick};
 pub use faults::{Fault, Faults};
+pub(crate) use line::Port;
 pub use line::{Line, LineSettings, Parity};
 pub use tcp::{Endpoint, Host};
 pub use unit::{Cell, Form, Model, Table, Unit, named_second};

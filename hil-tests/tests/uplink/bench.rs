@@ -11,6 +11,7 @@ use ganglion::deliver::{self, Source};
 use ganglion::monitor::{Ledger, Monitor, Snapshot};
 use ganglion::site::{BrokerSettings, BufferSettings, NamedProperty, Site};
 use ganglion_hil::peers::mosquitto::{Mosquitto, Subscriber};
+use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
 use tempfile::TempDir;
@@ -35,15 +36,15 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A broker that runs; deliver does not yet.
-    pub(crate) fn new() -> Self {
+    /// A broker that runs; deliver does not yet. `None` when the broker is not installed.
+    pub(crate) fn new() -> Option<Self> {
         Self::with_options(&[])
     }
 
-    pub(crate) fn with_options(options: &[&str]) -> Self {
+    pub(crate) fn with_options(options: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::create(folder.path()).unwrap();
-        let broker = Mosquitto::start(folder.path(), &pki.ca, &pki.broker, options).unwrap();
+        let broker = require(Mosquitto::start(folder.path(), &pki.ca, &pki.broker, options))?;
         let file = |name: &str| folder.path().join(format!("own-{name}"));
         let settings = BrokerSettings {
             host: "localhost".to_owned(),
@@ -60,7 +61,7 @@ impl Bench {
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
         let bench = Self { folder, pki, broker, log: Log::default(), monitor, settings, deliver: None };
         bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
-        bench
+        Some(bench)
     }
 
     /// Puts other files in the place of the gateway's.

