@@ -29,10 +29,8 @@ fn nothing_is_lost_or_reordered_while_broker_and_daemon_are_killed() {
     let served = Served { units: UNITS, registers: REGISTERS };
     let Some(site) = require(Pymodbus::start(served, &folder.join("pymodbus.log"))) else { return };
     let pki = Pki::create(folder).expect("certificates");
-    let mut broker =
-        Mosquitto::start(folder, &pki.ca, &pki.broker, &["autosave_interval 1"]).expect("a broker");
-    let subscriber =
-        Subscriber::start(&broker, "city", "city/v1/#", &pki.ca, &pki.subscriber).expect("a subscriber");
+    let mut broker = Mosquitto::start(folder, &pki.ca, &pki.broker, &["autosave_interval 1"]).expect("a broker");
+    let subscriber = Subscriber::start(&broker, "city", "city/v1/#", &pki.ca, &pki.subscriber).expect("a subscriber");
     let config = write_site(folder, site.address().port(), broker.port(), &pki);
 
     let mut run = Run { folder, config: &config, starts: 0, kills: Vec::new(), daemon: None };
