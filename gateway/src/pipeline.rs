@@ -64,8 +64,6 @@ pub enum RunError {
     DataDir(PathBuf, io::Error),
     /// The buffer cannot be opened.
     Buffer(OpenError),
-    /// The status socket cannot be opened.
-    Status(PathBuf, io::Error),
     /// A stage ended on its own, which is a defect.
     Stage(&'static str, Option<JoinError>),
 }
@@ -75,7 +73,6 @@ impl fmt::Display for RunError {
         match self {
             Self::DataDir(path, error) => write!(f, "data directory {}: {error}", path.display()),
             Self::Buffer(error) => write!(f, "buffer: {error}"),
-            Self::Status(path, error) => write!(f, "status socket {}: {error}", path.display()),
             Self::Stage(stage, None) => write!(f, "stage {stage} ended on its own"),
             Self::Stage(stage, Some(error)) => write!(f, "stage {stage} ended on its own: {error}"),
         }
@@ -85,7 +82,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::DataDir(_, error) | Self::Status(_, error) => Some(error),
+            Self::DataDir(_, error) => Some(error),
             Self::Buffer(error) => Some(error),
             Self::Stage(_, error) => error.as_ref().map(|error| error as _),
         }
@@ -101,8 +98,12 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
     let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
-    let listener =
-        status::listen(&site.data_dir).map_err(|error| RunError::Status(status::socket_path(&site.data_dir), error))?;
+    let listener = status::listen(&site.data_dir)
+        .inspect_err(|error| {
+            let path = status::socket_path(&site.data_dir);
+            warn!(path = %path.display(), %error, "no status socket until the next start");
+        })
+        .ok();
 
     let (stop_polling, polling) = watch::channel(false);
     let (samples, received) = mpsc::channel(SAMPLES);
@@ -114,7 +115,7 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
         async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
     });
-    let status = tokio::spawn(status::serve(listener, Arc::clone(&monitor)));
+    let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     info!(gateway = %site.gateway, buses = site.buses.len(), devices = site.devices.len(), "running");
 
     let ended = tokio::select! {
@@ -133,7 +134,9 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     if store.writer.join().is_err() {
         return Err(RunError::Stage("buffer", None));
     }
-    status.abort();
+    if let Some(status) = status {
+        status.abort();
+    }
     if let Err(error) = status::leave(&site.data_dir, &monitor) {
         warn!(%error, "the last status could not be left in the data directory");
     }
