@@ -1,5 +1,6 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -152,10 +153,21 @@ fn run(site: Site) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            error!(%error, "stopped");
+            error!(error = with_causes(&error), "stopped");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes an error and what caused it in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Waits for SIGTERM or SIGINT and names it. Without signal handlers it waits for ever, and the signals end the process.

@@ -71,10 +71,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DataDir(path, error) => write!(f, "data directory {}: {error}", path.display()),
-            Self::Buffer(error) => write!(f, "buffer: {error}"),
-            Self::Stage(stage, None) => write!(f, "stage {stage} ended on its own"),
-            Self::Stage(stage, Some(error)) => write!(f, "stage {stage} ended on its own: {error}"),
+            Self::DataDir(path, _) => write!(f, "cannot make the data directory {}", path.display()),
+            Self::Buffer(_) => f.write_str("cannot open the buffer"),
+            Self::Stage(stage, _) => write!(f, "stage {stage} ended on its own"),
         }
     }
 }

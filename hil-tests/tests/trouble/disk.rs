@@ -123,13 +123,21 @@ fn a_data_directory_that_cannot_be_made_or_written_is_named_with_the_reason() {
     let (mut rig, _site) = Rig::with_bench(1, 10, 50);
     let file = rig.path("file");
     fs::write(&file, "not a folder").expect("written");
-    for data_dir in [file.clone(), file.join("below"), PathBuf::from("/proc/ganglion")] {
+    let mut refused = vec![
+        (file.clone(), "File exists"),
+        (file.join("below"), "Not a directory"),
+        (PathBuf::from("/proc/ganglion"), "No such file"),
+    ];
+    let disk = require(Tmpfs::mount(&rig.path("read-only"), "size=64k,ro"));
+    refused.extend(disk.iter().map(|disk| (disk.0.clone(), "Read-only file system")));
+    for (data_dir, reason) in refused {
         rig.file.data_dir = data_dir.clone();
         let Some(mut running) = rig.launch() else { return };
         let status = running.daemon.wait_for_end(SOON).expect("it ends");
         let log = running.log();
-        assert!(matches!(status.code(), Some(1 | 2)), "{log}");
-        assert!(log.contains(&data_dir.display().to_string()) && log.contains("os error"), "{log}");
+        assert_eq!(status.code(), Some(1), "{log}");
+        let end = log.lines().last().unwrap_or_default();
+        assert!(end.contains(&data_dir.display().to_string()) && end.contains(reason), "{log}");
     }
 }
 
