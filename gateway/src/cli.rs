@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ganglion::pipeline::Drained;
 use ganglion::site::Site;
 use ganglion::{config, pipeline, status};
 use ganglion_protocols::Cri;
@@ -144,12 +145,12 @@ fn run(site: Site) -> ExitCode {
         }
     };
     match runtime.block_on(pipeline::run(site, stop_signal())) {
-        Ok(drained) if drained.undelivered == 0 => {
+        Ok(Drained::Everything) => {
             info!("stopped, everything delivered");
             ExitCode::SUCCESS
         }
-        Ok(drained) => {
-            warn!(undelivered = drained.undelivered, "stopped, the rest is on disk and goes out after the next start");
+        Ok(Drained::InPart) => {
+            warn!("stopped, the rest is on disk and goes out after the next start");
             ExitCode::SUCCESS
         }
         Err(error) => {

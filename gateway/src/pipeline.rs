@@ -52,9 +52,11 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Drained {
-    /// Accepted observations that the broker has not acknowledged since the start; they are on disk.
-    pub undelivered: u64,
+pub enum Drained {
+    /// The broker has acknowledged everything, what earlier runs had left included.
+    Everything,
+    /// Time was up; the rest is on disk.
+    InPart,
 }
 
 /// Why the daemon cannot run.
@@ -128,8 +130,7 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     if !normalize.is_finished() {
         drop(normalize.await);
     }
-    drain(&mut deliver).await;
-    let undelivered = undelivered(&monitor);
+    let drained = drain(&mut deliver).await;
     if store.writer.join().is_err() {
         return Err(RunError::Stage("buffer", None));
     }
@@ -140,23 +141,19 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
         warn!(%error, "the last status could not be left in the data directory");
     }
     match ended {
-        None => Ok(Drained { undelivered }),
+        None => Ok(drained),
         Some((stage, error)) => Err(RunError::Stage(stage, error)),
     }
 }
 
 /// Gives deliver its time, then ends it; its outlet goes with it, which lets the writer end.
-async fn drain(deliver: &mut JoinHandle<()>) {
-    if deliver.is_finished() {
-        return;
+async fn drain(deliver: &mut JoinHandle<()>) -> Drained {
+    // One that has ended is done, and cannot be waited for twice.
+    if deliver.is_finished() || tokio::time::timeout(DRAIN, &mut *deliver).await.is_ok() {
+        return Drained::Everything;
     }
-    if tokio::time::timeout(DRAIN, &mut *deliver).await.is_err() {
-        deliver.abort();
-        // Aborted on purpose; only its end is waited for.
-        drop(deliver.await);
-    }
-}
-
-fn undelivered(monitor: &Monitor) -> u64 {
-    monitor.snapshot().resources.values().map(|ledger| ledger.accepted.saturating_sub(ledger.delivered)).sum()
+    deliver.abort();
+    // Aborted on purpose; only its end is waited for.
+    drop(deliver.await);
+    Drained::InPart
 }
