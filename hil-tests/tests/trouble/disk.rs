@@ -1,7 +1,7 @@
 //! The disk is full, read-only or damaged.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,11 +39,10 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Fills the file system until `spare` bytes are free.
-fn fill(folder: &Path, size: u64, spare: u64) -> PathBuf {
+/// Fills a file system of `size` bytes until `spare` bytes are free.
+fn fill(folder: &Path, size: usize, spare: usize) -> PathBuf {
     let path = folder.join("ballast");
-    let bytes = vec![1; usize::try_from(size - spare).expect("small")];
-    fs::write(&path, bytes).expect("it fits");
+    fs::write(&path, vec![1; size - spare]).expect("it fits");
     path
 }
 
@@ -147,7 +146,7 @@ fn a_damaged_segment_costs_what_is_damaged_and_the_loss_shows() {
     small_segments(&mut rig);
     rig.broker.cut();
     let Some(mut running) = rig.start() else { return };
-    running.wait_for("three segments", |status| status.store.segments >= 4);
+    running.wait_for("four segments", |status| status.store.segments >= 4);
     running.daemon.kill().expect("killed");
     damage(&rig.file.data_dir.join("buffer"), 1).expect("damaged");
     rig.broker.restore().expect("the broker is back");
@@ -168,7 +167,7 @@ fn a_damaged_segment_costs_what_is_damaged_and_the_loss_shows() {
     });
 }
 
-/// Flips bytes in the middle of the oldest segment but `place`.
+/// Flips bytes in the middle of a segment, by its place from the oldest.
 fn damage(buffer: &Path, place: usize) -> io::Result<()> {
     let mut segments: Vec<PathBuf> = fs::read_dir(buffer)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     segments.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seg")));
@@ -179,8 +178,7 @@ fn damage(buffer: &Path, place: usize) -> io::Result<()> {
     let mut bytes = [0; 16];
     file.read_exact_at(&mut bytes, middle)?;
     let flipped = bytes.map(|byte| !byte);
-    file.write_all_at(&flipped, middle)?;
-    io::stdout().flush()
+    file.write_all_at(&flipped, middle)
 }
 
 fn expect_error(running: &Running, text: &str) {

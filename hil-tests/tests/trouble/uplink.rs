@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ganglion_hil::pki::{Pair, Pki, Validity};
 
@@ -72,10 +72,10 @@ fn a_broker_of_a_wrong_name_is_refused_and_named_and_everything_arrives_when_it_
     rig.file.broker.port = wrong.port();
     let Some(mut running) = rig.start() else { return };
     let line = running.expect_line("uplink down");
-    assert!(line.contains("does not name") || line.contains("name"), "{line}");
+    assert!(line.contains("does not name localhost"), "{line}");
     running.wait_until_durable(MEANWHILE);
     wrong.cut();
-    assert!(running.daemon.kill().is_ok());
+    running.daemon.kill().expect("killed");
     rig.file.broker.port = right;
     let Some(running) = rig.start() else { return };
     let last_seq = running.stop();
@@ -121,8 +121,8 @@ fn an_outage_of_the_broker_loses_nothing_keeps_the_order_and_leaves_the_memory_f
     rig.broker.cut();
     let before = running.wait_until_durable(100);
     let start = resident_kib(pid);
-    let until = std::time::Instant::now() + OUTAGE;
-    let after = running.wait_for("end of the outage", |_| std::time::Instant::now() >= until);
+    let until = Instant::now() + OUTAGE;
+    let after = running.wait_for("end of the outage", |_| Instant::now() >= until);
     let end = resident_kib(pid);
     let kept = after.durable() - before.durable();
     assert!(kept > 1_000, "{kept} observations in {OUTAGE:?}");
@@ -147,16 +147,15 @@ fn whatever_else_listens_at_the_brokers_port_is_named_and_costs_nothing() {
     let right = rig.broker.port();
     rig.file.broker.port = listener.local_addr().expect("its address").port();
     let chatty = std::thread::spawn(move || {
-        let talk = |mut stream: TcpStream| stream.write_all(b"220 mail.city ESMTP\r\n");
-        // The daemon hangs up; the next one is the daemon again, until this test connects and says the end.
-        listener.incoming().flatten().take(3).filter(|_| true).map(talk).filter(Result::is_ok).count()
+        let greet = |mut stream: TcpStream| stream.write_all(b"220 mail.city ESMTP\r\n");
+        listener.incoming().flatten().take(3).for_each(|stream| greet(stream).expect("greeted"));
     });
     let Some(mut running) = rig.start() else { return };
     let line = running.expect_line("uplink down");
     assert!(line.contains("does not speak TLS"), "{line}");
     running.wait_until_durable(MEANWHILE);
     chatty.join().expect("three connections");
-    assert!(running.daemon.kill().is_ok());
+    running.daemon.kill().expect("killed");
     rig.file.broker.port = right;
     let Some(running) = rig.start() else { return };
     let last_seq = running.stop();
@@ -176,7 +175,7 @@ fn sigterm_ends_in_time_without_a_broker_and_the_next_start_delivers_the_rest() 
         device.poll_interval_ms = 86_400_000;
     }
     let Some(mut running) = rig.start() else { return };
-    let asked = std::time::Instant::now();
+    let asked = Instant::now();
     let status = running.daemon.terminate(SOON).expect("it ends");
     // Ten seconds of drain and what a busy machine adds.
     assert!(status.success() && asked.elapsed() < Duration::from_secs(14), "{status} after {:?}", asked.elapsed());
