@@ -80,7 +80,8 @@ fn every_fault_of_a_device_is_bad_with_its_reason_and_no_good_value_is_ever_fals
     let polls = |device: &str| status.devices[device].polls - start.devices[device].polls;
     let slots = took.as_millis() / 200;
     let calm = polls(&device_name("calm", 1));
-    assert!(u128::from(calm) * 10 >= slots * 9, "{calm} polls of {slots} beside the trouble");
+    // Half, for the machine may be busy; a bus that waited for others would have a timeout for nearly every poll.
+    assert!(u128::from(calm) * 2 >= slots, "{calm} polls of {slots} beside the trouble");
     let last_seq = running.stop();
     rig.expect_everything(&last_seq);
 

@@ -216,7 +216,10 @@ impl Rig {
         let came = self.subscriber.wait_until(SOON, |view| missing(&view.received, last_seq) <= lost);
         self.subscriber.look(|view| {
             let received = &view.received;
-            assert!(came, "lost {} of {last_seq:?}", missing(received, last_seq));
+            let gaps = last_seq
+                .iter()
+                .map(|(id, &last)| (id, last, received.resource(id).map(|resource| resource.missing(last))));
+            assert!(came, "lost {}: {:?}", missing(received, last_seq), gaps.collect::<Vec<_>>());
             assert_eq!(missing(received, last_seq), lost, "lost as many as were counted");
             self.expect_order(received);
         });
