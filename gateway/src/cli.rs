@@ -1,10 +1,12 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ganglion::pipeline::Drained;
 use ganglion::site::Site;
 use ganglion::{config, pipeline, status};
 use ganglion_protocols::Cri;
@@ -102,16 +104,17 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run { config, log_format } => {
             start_log(log_format);
             match load(&config) {
-                Ok(site) => run(site),
+                Ok((site, _)) => run(site),
                 Err(code) => code,
             }
         }
         Verb::Check { config } => match load(&config) {
-            Ok(site) => say(&summary(&config, &site)),
+            Ok((_, report)) if report.errors() > 0 => ExitCode::from(REFUSED),
+            Ok((site, _)) => say(&summary(&config, &site)),
             Err(code) => code,
         },
         Verb::Status { config, json } => match load(&config) {
-            Ok(site) => show_status(&site, json),
+            Ok((site, _)) => show_status(&site, json),
             Err(code) => code,
         },
         Verb::Schema { of } => {
@@ -125,13 +128,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Loads a site; prints everything that is wrong with it, and gives the exit code to end with when that is too much.
-fn load(path: &Path) -> Result<Site, ExitCode> {
-    let (site, report) = config::load_with_warnings(path);
+/// Loads a site that can be run; prints everything that is wrong with it, and gives the exit code to end with when that is
+/// too much.
+fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
+    let (site, report) = config::load_to_run(path);
     if !report.problems().is_empty() {
         eprint!("{}", report.render(io::stderr().is_terminal()));
     }
-    site.ok_or(ExitCode::from(REFUSED))
+    site.map(|site| (site, report)).ok_or(ExitCode::from(REFUSED))
 }
 
 fn run(site: Site) -> ExitCode {
@@ -143,19 +147,30 @@ fn run(site: Site) -> ExitCode {
         }
     };
     match runtime.block_on(pipeline::run(site, stop_signal())) {
-        Ok(drained) if drained.undelivered == 0 => {
+        Ok(Drained::Everything) => {
             info!("stopped, everything delivered");
             ExitCode::SUCCESS
         }
-        Ok(drained) => {
-            warn!(undelivered = drained.undelivered, "stopped, the rest is on disk and goes out after the next start");
+        Ok(Drained::InPart) => {
+            warn!("stopped, the rest is on disk and goes out after the next start");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            error!(%error, "stopped");
+            error!(error = with_causes(&error), "stopped");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes an error and what caused it in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Waits for SIGTERM or SIGINT and names it. Without signal handlers it waits for ever, and the signals end the process.

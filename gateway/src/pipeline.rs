@@ -52,9 +52,11 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Drained {
-    /// Accepted observations that the broker has not acknowledged since the start; they are on disk.
-    pub undelivered: u64,
+pub enum Drained {
+    /// The broker has acknowledged everything, what earlier runs had left included.
+    Everything,
+    /// Time was up; the rest is on disk.
+    InPart,
 }
 
 /// Why the daemon cannot run.
@@ -64,8 +66,6 @@ pub enum RunError {
     DataDir(PathBuf, io::Error),
     /// The buffer cannot be opened.
     Buffer(OpenError),
-    /// The status socket cannot be opened.
-    Status(PathBuf, io::Error),
     /// A stage ended on its own, which is a defect.
     Stage(&'static str, Option<JoinError>),
 }
@@ -73,11 +73,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DataDir(path, error) => write!(f, "data directory {}: {error}", path.display()),
-            Self::Buffer(error) => write!(f, "buffer: {error}"),
-            Self::Status(path, error) => write!(f, "status socket {}: {error}", path.display()),
-            Self::Stage(stage, None) => write!(f, "stage {stage} ended on its own"),
-            Self::Stage(stage, Some(error)) => write!(f, "stage {stage} ended on its own: {error}"),
+            Self::DataDir(path, _) => write!(f, "cannot make the data directory {}", path.display()),
+            Self::Buffer(_) => f.write_str("cannot open the buffer"),
+            Self::Stage(stage, _) => write!(f, "stage {stage} ended on its own"),
         }
     }
 }
@@ -85,7 +83,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::DataDir(_, error) | Self::Status(_, error) => Some(error),
+            Self::DataDir(_, error) => Some(error),
             Self::Buffer(error) => Some(error),
             Self::Stage(_, error) => error.as_ref().map(|error| error as _),
         }
@@ -101,8 +99,12 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
     let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
-    let listener =
-        status::listen(&site.data_dir).map_err(|error| RunError::Status(status::socket_path(&site.data_dir), error))?;
+    let listener = status::listen(&site.data_dir)
+        .inspect_err(|error| {
+            let path = status::socket_path(&site.data_dir);
+            warn!(path = %path.display(), %error, "no status socket until the next start");
+        })
+        .ok();
 
     let (stop_polling, polling) = watch::channel(false);
     let (samples, received) = mpsc::channel(SAMPLES);
@@ -114,7 +116,7 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
         async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
     });
-    let status = tokio::spawn(status::serve(listener, Arc::clone(&monitor)));
+    let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     info!(gateway = %site.gateway, buses = site.buses.len(), devices = site.devices.len(), "running");
 
     let ended = tokio::select! {
@@ -128,33 +130,30 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     if !normalize.is_finished() {
         drop(normalize.await);
     }
-    drain(&mut deliver).await;
-    let undelivered = undelivered(&monitor);
+    let drained = drain(&mut deliver).await;
     if store.writer.join().is_err() {
         return Err(RunError::Stage("buffer", None));
     }
-    status.abort();
+    if let Some(status) = status {
+        status.abort();
+    }
     if let Err(error) = status::leave(&site.data_dir, &monitor) {
         warn!(%error, "the last status could not be left in the data directory");
     }
     match ended {
-        None => Ok(Drained { undelivered }),
+        None => Ok(drained),
         Some((stage, error)) => Err(RunError::Stage(stage, error)),
     }
 }
 
 /// Gives deliver its time, then ends it; its outlet goes with it, which lets the writer end.
-async fn drain(deliver: &mut JoinHandle<()>) {
-    if deliver.is_finished() {
-        return;
+async fn drain(deliver: &mut JoinHandle<()>) -> Drained {
+    // One that has ended is done, and cannot be waited for twice.
+    if deliver.is_finished() || tokio::time::timeout(DRAIN, &mut *deliver).await.is_ok() {
+        return Drained::Everything;
     }
-    if tokio::time::timeout(DRAIN, &mut *deliver).await.is_err() {
-        deliver.abort();
-        // Aborted on purpose; only its end is waited for.
-        drop(deliver.await);
-    }
-}
-
-fn undelivered(monitor: &Monitor) -> u64 {
-    monitor.snapshot().resources.values().map(|ledger| ledger.accepted.saturating_sub(ledger.delivered)).sum()
+    deliver.abort();
+    // Aborted on purpose; only its end is waited for.
+    drop(deliver.await);
+    Drained::InPart
 }

@@ -66,7 +66,7 @@ impl Copy {
     }
 
     fn report(&self) -> Report {
-        config::load_with_warnings(&self.site()).1
+        config::load_to_run(&self.site()).1
     }
 
     /// Loads and returns the messages of the given severity.
@@ -148,7 +148,7 @@ fn the_schemas_for_editors_are_those_in_configs() {
 fn every_example_site_loads_without_an_error() {
     let copy = Copy::new();
     for site in stems("sites") {
-        let (loaded, report) = config::load_with_warnings(&copy.path(&format!("{site}.toml")));
+        let (loaded, report) = config::load_to_run(&copy.path(&format!("{site}.toml")));
         assert!(loaded.is_some(), "{report}");
         assert_eq!(report.warnings(), 1, "only that classes are provisional:\n{report}");
     }
@@ -256,7 +256,9 @@ fn a_key_that_everybody_can_read_is_a_warning() {
 fn a_key_of_another_certificate_is_an_error() {
     let copy = Copy::new();
     fs::copy(copy.path("pki/ca.key"), copy.path("pki/gateway.key")).expect("copied");
-    assert_eq!(copy.messages(Severity::Error), ["the private key does not belong to the certificate"]);
+    assert_eq!(copy.messages(Severity::Uplink), ["the private key does not belong to the certificate"]);
+    assert!(config::load(&copy.site()).is_err(), "a check refuses it");
+    assert!(config::load_to_run(&copy.site()).0.is_some(), "acquisition and buffer can go on without the uplink");
 }
 
 #[test]
@@ -377,8 +379,9 @@ proptest! {
         let mut bytes = fs::read(copy.path(file)).expect("the file");
         mutate(&mut bytes, &changes);
         fs::write(copy.path(file), bytes).expect("written");
-        let (site, report) = config::load_with_warnings(&copy.site());
-        prop_assert_eq!(site.is_none(), report.errors() > 0);
+        let (site, report) = config::load_to_run(&copy.site());
+        let refused = report.problems().iter().any(|problem| problem.severity == Severity::Error);
+        prop_assert_eq!(site.is_none(), refused);
         prop_assert_eq!(report.render(true).is_empty(), report.problems().is_empty());
     }
 

@@ -230,8 +230,12 @@ pub(super) fn segment_name(number: u64) -> String {
     format!("seg-{number:016x}")
 }
 
-/// Returns the number in the file name of a segment.
+/// Returns the number in the file name of a segment; `None` for a name that no store can have come to.
 pub(super) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("seg-").filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok()
+    u64::from_str_radix(digits, 16).ok().filter(|number| *number <= HIGHEST_SEGMENT)
 }
+
+/// Highest number that a file name is believed: with one segment a second it is reached after 136 years. Without a limit
+/// one stray name would use up the numbers of all segments and observations.
+const HIGHEST_SEGMENT: u64 = u32::MAX as u64;

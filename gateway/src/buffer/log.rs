@@ -327,7 +327,8 @@ impl Log {
         let bytes = header.encode();
         file.write_at(&bytes, 0)?;
         file.write_at(&bytes, u64::from(header.frames_end()))?;
-        let frame = self.encoder.numbers(&self.numbers, &header)?;
+        let numbers = self.numbers_used();
+        let frame = self.encoder.numbers(&numbers, &header)?;
         file.write_at(frame, u64::from(HEADER_LEN))?;
         let written = HEADER_LEN + saturate(frame.len());
         file.sync()?;
@@ -338,6 +339,15 @@ impl Log {
             return Err(error);
         }
         Ok(Active { header, file, written, synced: written, first: written, sealed: false, poisoned: false })
+    }
+
+    /// Returns the last number of each resource that is used up: written, or dropped. One that still waits to be written
+    /// is not: a process killed before that gives it again, and no subscriber sees a gap where nothing was kept.
+    fn numbers_used(&self) -> BTreeMap<Cri, u64> {
+        let mut numbers = self.numbers.clone();
+        let waiting = self.pending.iter().rev().filter(|pending| !pending.accepted);
+        numbers.extend(waiting.map(|pending| (pending.resource, pending.seq - 1)));
+        numbers
     }
 
     fn enter_trouble(&mut self, error: &io::Error, now: Instant) {

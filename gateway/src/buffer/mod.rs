@@ -233,7 +233,9 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
     let mut file = match fs::create_dir_all(data_dir).and_then(|()| options.open(&path)) {
         // A file system that went read-only still has a backlog to deliver.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(&path).map_err(|_| failed(error))?
+        }
         result => result.map_err(failed)?,
     };
     match file.try_lock() {

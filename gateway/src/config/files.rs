@@ -91,8 +91,8 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Reports whatever would keep them from being used. What has expired is a warning: acquisition goes on without the
-    /// broker.
+    /// Reports whatever would keep them from being used. Nothing here keeps a daemon from acquiring and buffering, and what
+    /// has expired is a warning only.
     pub(super) fn check(&self, findings: &mut Findings) {
         if let Some(ca) = &self.ca {
             certificates(findings, ca);
@@ -102,10 +102,10 @@ impl Credentials {
         if let (Some(chain), Some(key), Some(at)) = (chain, key, &self.key) {
             match any_supported_type(&key) {
                 Err(error) => {
-                    findings.error(at.place, format!("{}: key not usable: {error}", at.value.display()));
+                    findings.uplink(at.place, format!("{}: key not usable: {error}", at.value.display()));
                 }
                 Ok(key) if CertifiedKey::new(chain, Arc::clone(&key)).keys_match().is_err() => {
-                    let note = findings.error(at.place, "the private key does not belong to the certificate");
+                    let note = findings.uplink(at.place, "the private key does not belong to the certificate");
                     let note = note.help("give the certificate and the key that were made together");
                     if let Some(certificate) = &self.certificate {
                         note.other(certificate.place, "this certificate holds another public key");
@@ -125,12 +125,12 @@ fn certificates(findings: &mut Findings, at: &At<PathBuf>) -> Option<Vec<Certifi
         Ok(chain) if !chain.is_empty() => chain,
         Ok(_) => {
             findings
-                .error(at.place, format!("{shown}: no certificate in it"))
+                .uplink(at.place, format!("{shown}: no certificate in it"))
                 .help("PEM, `-----BEGIN CERTIFICATE-----`");
             return None;
         }
         Err(error) => {
-            findings.error(at.place, format!("{shown}: not PEM: {error}"));
+            findings.uplink(at.place, format!("{shown}: not PEM: {error}"));
             return None;
         }
     };
@@ -153,7 +153,7 @@ fn certificates(findings: &mut Findings, at: &At<PathBuf>) -> Option<Vec<Certifi
                 }
             }
             Err(error) => {
-                findings.error(at.place, format!("{shown}: not an X.509 certificate: {error}"));
+                findings.uplink(at.place, format!("{shown}: not an X.509 certificate: {error}"));
                 return None;
             }
         }
@@ -180,12 +180,12 @@ fn private_key(findings: &mut Findings, at: &At<PathBuf>) -> Option<PrivateKeyDe
         Ok(key) => Some(key),
         Err(rustls::pki_types::pem::Error::NoItemsFound) => {
             findings
-                .error(at.place, format!("{shown}: no private key in it"))
+                .uplink(at.place, format!("{shown}: no private key in it"))
                 .help("PEM, `-----BEGIN PRIVATE KEY-----`, without a passphrase");
             None
         }
         Err(error) => {
-            findings.error(at.place, format!("{shown}: not PEM: {error}"));
+            findings.uplink(at.place, format!("{shown}: not PEM: {error}"));
             None
         }
     }
@@ -195,7 +195,7 @@ fn pem(findings: &mut Findings, at: &At<PathBuf>) -> Option<Vec<u8>> {
     match bytes(&at.value) {
         Ok(bytes) => Some(bytes),
         Err(why) => {
-            findings.error(at.place, format!("{}: {why}", at.value.display()));
+            findings.uplink(at.place, format!("{}: {why}", at.value.display()));
             None
         }
     }

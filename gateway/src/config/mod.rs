@@ -39,16 +39,17 @@ pub use report::{Mark, Problem, Report, Severity};
 /// Reads a site file with its templates and its code directory; a relative path in it starts at its own folder.
 ///
 /// # Errors
-/// Every problem found, when at least one of them is an error.
+/// Every problem found, when at least one of them is more than a warning.
 pub fn load(path: &Path) -> Result<Site, Report> {
-    let (site, report) = load_with_warnings(path);
-    site.ok_or(report)
+    let (site, report) = load_to_run(path);
+    site.filter(|_| report.errors() == 0).ok_or(report)
 }
 
-/// Does the same as [`load`] and reports warnings even when there is a site. There is none exactly when the report has an
-/// error.
+/// Does the same for a daemon that shall run if it can: there is a site even when a certificate or key cannot be used, for
+/// acquisition and buffer go on without the uplink, which reads those files anew at each attempt. There is none exactly
+/// when the report has a [`Severity::Error`].
 #[must_use]
-pub fn load_with_warnings(path: &Path) -> (Option<Site>, Report) {
+pub fn load_to_run(path: &Path) -> (Option<Site>, Report) {
     let mut findings = report::Findings::default();
     let folder = path.parent().unwrap_or(Path::new(""));
     let site = files::read_first(&mut findings, path).and_then(|(source, text)| {
@@ -58,8 +59,8 @@ pub fn load_with_warnings(path: &Path) -> (Option<Site>, Report) {
     if site.is_none() && findings.errors() == 0 {
         findings.unusable(0, "not usable, and no check says why: this is a fault of the gateway, please report it");
     }
-    let report = findings.into_report();
-    (site.filter(|_| report.errors() == 0), report)
+    let usable = findings.errors() == 0;
+    (site.filter(|_| usable), findings.into_report())
 }
 
 /// Returns the JSON Schema (2020-12) of a site file.

@@ -41,6 +41,8 @@ pub struct Problem {
 pub enum Severity {
     /// The site cannot be used.
     Error,
+    /// The site can be run, but nothing will be delivered until this is mended: a certificate or key of the uplink.
+    Uplink,
     /// The site can be used; somebody should look.
     Warning,
 }
@@ -74,7 +76,7 @@ impl Report {
     /// Returns how many problems make the site unusable.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+        self.problems.iter().filter(|problem| problem.severity != Severity::Warning).count()
     }
 
     /// Returns how many problems are remarks only.
@@ -115,7 +117,7 @@ impl std::error::Error for Report {}
 impl Problem {
     fn group(&self) -> Group<'_> {
         let level = match self.severity {
-            Severity::Error => Level::ERROR,
+            Severity::Error | Severity::Uplink => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let mut group = level.primary_title(self.message.as_str()).elements(None::<Origin<'_>>);
@@ -233,12 +235,18 @@ impl Findings {
         out
     }
 
+    /// Returns how many findings make the site unusable.
     pub(super) fn errors(&self) -> usize {
         self.found.iter().filter(|finding| finding.severity == Severity::Error).count()
     }
 
     pub(super) fn error(&mut self, place: Place, message: impl Into<String>) -> Note<'_> {
         self.find(Severity::Error, place, message.into())
+    }
+
+    /// Reports what keeps the uplink from connecting, and nothing else.
+    pub(super) fn uplink(&mut self, place: Place, message: impl Into<String>) -> Note<'_> {
+        self.find(Severity::Uplink, place, message.into())
     }
 
     pub(super) fn warning(&mut self, place: Place, message: impl Into<String>) -> Note<'_> {

@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::pty::openpty;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::day::Tick;
@@ -158,7 +159,7 @@ impl Drop for Line {
 /// Both ends of a pty; the far end is held open so that reading never fails while no client has it.
 #[derive(Debug)]
 pub(crate) struct Port {
-    near: OwnedFd,
+    near: PtyMaster,
     _far: OwnedFd,
     path: PathBuf,
 }
@@ -166,16 +167,22 @@ pub(crate) struct Port {
 impl Port {
     /// Opens a pty and links its far end to `path`; what is there before is replaced.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let pty = openpty(None, None)?;
-        let mut mode = tcgetattr(&pty.slave)?;
+        // Not `openpty`, whose ends every child process inherits: one of them, such as the daemon, would keep a pulled
+        // port alive. `O_CLOEXEC` from the first moment, for other threads start processes too.
+        let near = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
+        grantpt(&near)?;
+        unlockpt(&near)?;
+        let name = ptsname_r(&near)?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let far = nix::fcntl::open(name.as_str(), flags, Mode::empty())?;
+        let mut mode = tcgetattr(&far)?;
         cfmakeraw(&mut mode);
-        tcsetattr(&pty.slave, SetArg::TCSANOW, &mode)?;
-        fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        tcsetattr(&far, SetArg::TCSANOW, &mode)?;
         if path.is_symlink() {
             fs::remove_file(path)?;
         }
-        std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave)?, path)?;
-        Ok(Self { near: pty.master, _far: pty.slave, path: path.to_owned() })
+        std::os::unix::fs::symlink(name, path)?;
+        Ok(Self { near, _far: far, path: path.to_owned() })
     }
 
     /// Waits for bytes, at most `timeout`.

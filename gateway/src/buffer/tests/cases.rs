@@ -204,6 +204,23 @@ fn numbering_outlives_the_segments_that_held_the_observations() {
 }
 
 #[test]
+fn a_kill_between_any_two_writes_spends_no_number_on_what_was_never_accepted() {
+    for writes in 0..8 {
+        let mut bench = Bench::new(8);
+        bench.write_durably([1]);
+        let mut bench = bench.reopen();
+        bench.disk.set_faults(Faults { last_writes: Some(writes), ..Faults::default() });
+        bench.write([2]);
+        bench.disk.set_faults(Faults::default());
+        let mut bench = bench.reopen();
+        bench.write_durably([3]);
+        let read = bench.read();
+        let without_the_second = [(1, 1), (3, 2)];
+        assert!(read == without_the_second || read == [(1, 1), (2, 2), (3, 3)], "{writes} writes: {read:?}");
+    }
+}
+
+#[test]
 fn a_full_disk_is_shown_and_left_and_each_refusal_uses_up_its_number() {
     let mut bench = Bench::new(8);
     bench.write_durably([1]);

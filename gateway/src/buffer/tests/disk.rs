@@ -121,6 +121,26 @@ fn a_second_open_is_refused_and_names_the_process() {
 const CHILD: &str = "GANGLION_BUFFER_CHILD";
 
 #[test]
+fn files_that_are_none_of_ours_are_left_alone_and_spend_no_numbers() {
+    let dir = TempDir::new().unwrap();
+    let site = site(dir.path(), 8);
+    let buffer = site.data_dir.join("buffer");
+    std::fs::create_dir_all(&buffer).unwrap();
+    let strays = ["seg-ffffffffffffffff", "seg-0000000100000000", "seg-1", "seg-zzzzzzzzzzzzzzzz", "readme"];
+    for (mark, last_seq) in [(0, 1), (1, 2)] {
+        strays.iter().for_each(|name| std::fs::write(buffer.join(name), [7; 9000]).unwrap());
+        let (mut opened, _) = start(&site);
+        runtime().block_on(async {
+            opened.intake.send(observation(&site, 0, mark)).await.unwrap();
+            let read = read(&mut opened, 1, true).await;
+            assert_eq!(read.last().map(|stored| stored.seq), Some(last_seq));
+            stop(opened).await;
+        });
+    }
+    assert!(strays.iter().all(|name| buffer.join(name).exists()));
+}
+
+#[test]
 fn a_killed_process_loses_nothing_accepted() {
     // The same test in another process: no commit ever comes due there.
     if let Some(dir) = std::env::var_os(CHILD) {

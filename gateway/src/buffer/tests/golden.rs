@@ -1,5 +1,5 @@
-//! The bytes of `gateway/docs/buffer-format.md`, kept as files. `GANGLION_BLESS=1` writes them anew, which only a new
-//! format version may need.
+//! The bytes of `gateway/docs/buffer-format.md`, kept as files. `GANGLION_BLESS=1` writes them anew, which a new format
+//! version may need, or another content in the same form.
 
 use std::fs;
 use std::path::{Path, PathBuf};

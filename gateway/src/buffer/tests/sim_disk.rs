@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) failing_syncs: u32,
     /// The next so many writes fail, half done.
     pub(super) failing_writes: u32,
+    /// So many more writes are done and none after them: the process is killed there.
+    pub(super) last_writes: Option<u32>,
 }
 
 /// Handle of the disk; it survives a crash of what stands on it.
@@ -270,7 +272,10 @@ impl StorageFile for SimFile {
         } else if state.faults.failing_writes > 0 {
             state.faults.failing_writes -= 1;
             io::Error::other("simulated bad sector")
+        } else if state.faults.last_writes == Some(0) {
+            return Err(io::Error::other("killed"));
         } else {
+            state.faults.last_writes = state.faults.last_writes.map(|left| left - 1);
             file.write(buf, offset);
             return Ok(());
         };
