@@ -94,7 +94,7 @@ fn measure(options: &Options, devices: u16) -> Result<Measured, PeerError> {
     let folder = tempfile::tempdir().map_err(io_error)?;
     let folder = folder.path();
     let pki = Pki::create(folder).map_err(io_error)?;
-    let broker = Mosquitto::start(folder, &pki.ca, &pki.broker, &["log_type error"]).map_err(io_error)?;
+    let broker = Mosquitto::start(folder, &pki.ca, &pki.broker, &["log_type error"])?;
     let host = Host::start().map_err(io_error)?;
     let endpoints = (0..devices)
         .map(|_| host.listen(0, vec![Unit::new(1, Model::Bench { registers: REGISTERS }, 0)]))

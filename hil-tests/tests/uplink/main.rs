@@ -356,7 +356,9 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
     // 16 MB, of which 64 messages of 128 KiB are in flight at once: more than the sockets between hold.
     let mut large = observation(PUMP, 0);
     let mut shape = (*large.shape).clone();
-    shape.properties[0].name = "p".repeat(4_000);
+    let mut properties = shape.properties.to_vec();
+    properties[0].name = "p".repeat(4_000);
+    shape.properties = properties.into();
     large.shape = shape.into();
     bench.log.push((1..=4_000).map(|seq| Stored { seq, ..large.clone() }).collect());
     bench.start_deliver();
