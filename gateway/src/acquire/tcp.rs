@@ -7,8 +7,8 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use ganglion_drivers::plan::ReadRequest;
@@ -42,14 +42,14 @@ async fn open(host: String, port: u16, response_timeout: Duration) -> io::Result
     };
     // A request is one small segment and the answer is waited for: nothing may hold it back.
     stream.set_nodelay(true)?;
-    let stream = Arc::new(stream);
+    let stream = Arc::new(Mutex::new(stream));
     let context = tcp::attach(SharedStream(Arc::clone(&stream)));
     Ok(TcpTransport { stream, context, response_timeout })
 }
 
 /// An open connection.
 pub(super) struct TcpTransport {
-    stream: Arc<TcpStream>,
+    stream: Arc<Mutex<TcpStream>>,
     context: Context,
     response_timeout: Duration,
 }
@@ -75,7 +75,7 @@ impl TcpTransport {
         let mut scratch = [0; 256];
         let mut discarded = 0;
         loop {
-            match self.stream.try_read(&mut scratch) {
+            match lock(&self.stream).try_read(&mut scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => discarded += read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -90,33 +90,22 @@ impl TcpTransport {
 
 /// A stream that the client reads and writes while its owner can still look at it.
 #[derive(Debug)]
-struct SharedStream(Arc<TcpStream>);
+struct SharedStream(Arc<Mutex<TcpStream>>);
+
+/// A panic while the lock was held is no reason to give the stream up: it holds no state of ours.
+fn lock(stream: &Mutex<TcpStream>) -> MutexGuard<'_, TcpStream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl AsyncRead for SharedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        Pin::new(&mut *lock(&self.0)).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for SharedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        Pin::new(&mut *lock(&self.0)).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {

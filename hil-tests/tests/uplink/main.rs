@@ -352,8 +352,8 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
-    bench.settings.max_payload = 128 * 1024;
-    // 16 MB, of which 64 messages of 128 KiB are in flight at once: more than the sockets between hold.
+    bench.settings.max_payload = 12 * 1024 * 1024;
+    // 16 MB, of which 12 MiB are the first message: more than the sockets between hold.
     let mut large = observation(PUMP, 0);
     let mut shape = (*large.shape).clone();
     let mut properties = shape.properties.to_vec();
