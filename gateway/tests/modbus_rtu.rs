@@ -18,9 +18,11 @@ use line::{Heard, Line, Said, truth};
 use nix::fcntl::{Flock, FlockArg};
 
 const LATE_REPLY: Duration = ms(40);
+/// Longer than a busy machine keeps a unit from answering.
+const RESPONSE_TIMEOUT: Duration = ms(500);
 
 fn plan(path: &std::path::Path, devices: Vec<(u8, Duration, Vec<ReadRequest>)>) -> BusPlan {
-    BusPlan { link: serial(path, LATE_REPLY), response_timeout: ms(150), devices }
+    BusPlan { link: serial(path, LATE_REPLY), response_timeout: RESPONSE_TIMEOUT, devices }
 }
 
 fn line(say: impl FnMut(&Heard) -> Vec<Said> + Send + 'static) -> Line {

@@ -12,8 +12,11 @@ use ganglion_protocols::modbus::{ExceptionCode, Table};
 use ganglion_protocols::{Reason, Timestamp};
 use server::{Asked, Server, Step, truth};
 
+/// Longer than a busy machine keeps a server from answering.
+const RESPONSE_TIMEOUT: Duration = ms(400);
+
 fn plan(server: &Server, devices: Vec<(u8, Duration, Vec<ReadRequest>)>) -> BusPlan {
-    BusPlan { link: tcp(server.port()), response_timeout: ms(150), devices }
+    BusPlan { link: tcp(server.port()), response_timeout: RESPONSE_TIMEOUT, devices }
 }
 
 /// Answers well, except for the request at address 10.
@@ -124,7 +127,7 @@ async fn a_silent_unit_costs_one_timeout_a_poll_and_its_neighbour_is_read() {
 #[tokio::test]
 async fn a_late_answer_is_never_taken_for_the_next_one() {
     let late = |asked: &Asked| {
-        let pause = if asked.number.is_multiple_of(3) { ms(200) } else { ms(0) };
+        let pause = if asked.number.is_multiple_of(3) { RESPONSE_TIMEOUT + ms(50) } else { ms(0) };
         vec![Step::Pause(pause), Step::Send(asked.answer())]
     };
     let server = Server::start(late).await;
@@ -156,7 +159,8 @@ async fn crc_bytes_that_a_gateway_leaks_after_its_answers_do_no_harm() {
         vec![Step::Send(asked.answer()), Step::Pause(ms(if asked.number.is_multiple_of(2) { 5 } else { 0 })), tail]
     };
     let server = Server::start(leaky).await;
-    let mut acquisition = acquire(vec![plan(&server, vec![(1, ms(30), vec![holding(10, 4)])])]);
+    // The tail has time to come before the next request: after it, nobody could tell it from an answer.
+    let mut acquisition = acquire(vec![plan(&server, vec![(1, ms(300), vec![holding(10, 4)])])]);
     for _ in 0..8 {
         let sample = acquisition.sample().await;
         assert!(all_good(&sample), "{sample:?}");
@@ -168,7 +172,7 @@ async fn crc_bytes_that_a_gateway_leaks_after_its_answers_do_no_harm() {
 #[tokio::test]
 async fn a_connection_closed_while_idle_costs_no_reading() {
     let server = Server::start(|asked| vec![Step::Send(asked.answer()), Step::Pause(ms(5)), Step::Close]).await;
-    let mut acquisition = acquire(vec![plan(&server, vec![(1, ms(60), vec![holding(10, 4)])])]);
+    let mut acquisition = acquire(vec![plan(&server, vec![(1, ms(300), vec![holding(10, 4)])])]);
     for _ in 0..5 {
         let sample = acquisition.sample().await;
         assert!(all_good(&sample), "{sample:?}");

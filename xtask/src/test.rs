@@ -29,8 +29,10 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     run(&mut cargo("clippy --workspace --all-targets -- -D warnings"))?;
     tls::check()?;
     dependencies()?;
-    // The whole workspace, as `cargo test` builds it too: the daemon alone would have other features and be built twice.
-    run(&mut cargo("build --workspace"))?;
+    // The daemon with its own features only, so that what tests turn on hides nothing it lacks.
+    run(&mut cargo("check -p ganglion"))?;
+    // Every target, as `cargo test` builds it too: without the tests' features half of the packages would be built twice.
+    run(&mut cargo("build --workspace --all-targets"))?;
     bare_metal()?;
     let totals = tests(options.quick)?;
     println!("xtask: all of it holds, {:.0} s; all tests together:\n{totals}", started.elapsed().as_secs_f64());
