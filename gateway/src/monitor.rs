@@ -44,7 +44,7 @@ pub struct Ledger {
     pub durable: u64,
     /// Acknowledged by the broker.
     pub delivered: u64,
-    /// Refused or evicted by the buffer, each with an ERROR in the log.
+    /// Given up: refused or evicted by the buffer, or never acceptable to the broker; each with an ERROR in the log.
     pub dropped: u64,
     /// Number of the last accepted observation, over all starts of the store.
     pub last_seq: u64,

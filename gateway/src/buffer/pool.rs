@@ -185,7 +185,16 @@ struct Lost {
 impl Lost {
     fn of(storage: &dyn Storage, entry: &Entry, undelivered: Position) -> Self {
         let mut lost = Self::default();
-        let Ok(mut reader) = SegmentReader::open(storage, entry.number) else { return lost };
+        let Ok(mut reader) = SegmentReader::open(storage, entry.number) else {
+            if (Position { segment: entry.number, offset: entry.end }) > undelivered {
+                let segment = entry.number;
+                error!(
+                    segment,
+                    "the buffer's quota is spent: its oldest segment is given up, unreadable and so uncounted"
+                );
+            }
+            return lost;
+        };
         let mut shapes = Shapes::default();
         let mut at = Position::start_of(entry.number);
         loop {

@@ -191,7 +191,16 @@ async fn serve(mut stream: TcpStream, units: &[Arc<Unit>], requests: &AtomicU64)
             Some(Fault::Garbage) => reply = [unit.faults.garbage(), reply].concat(),
             Some(Fault::Echo) => reply = [&*header, &*request, &reply].concat(),
             Some(Fault::Truncated) => unit.faults.truncate(&mut reply),
-            _ => {}
+            // Done above, or by `pdu::answer`.
+            Some(
+                Fault::Drop
+                | Fault::Late
+                | Fault::WrongUnit
+                | Fault::WrongTransaction
+                | Fault::WrongLength
+                | Fault::Exception,
+            )
+            | None => {}
         }
         stream.write_all(&reply).await?;
     }

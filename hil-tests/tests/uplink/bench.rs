@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 pub(crate) const GATEWAY: &str = "620602-9101-000001-23";
-pub(crate) const PUMP: &str = "620602-9101-000007-05";
+pub(crate) const PUMP: &str = "620602-9601-000007-51";
 pub(crate) const VALVE: &str = "330502-0103-000123-33";
 /// Longer than any retry, connect timeout or watchdog of deliver.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -163,8 +163,8 @@ pub(crate) fn observation(resource: &str, seq: u64) -> Stored {
     let shape = StoredShape {
         resource: id(resource),
         domain: "water".to_owned(),
-        directory: "2026.11".to_owned(),
-        properties: [property("pressure", "MPa"), property("running", "1")].into(),
+        directory: "2026-11".to_owned(),
+        properties: [property("pressure", "MPa"), property("cover_open", "1")].into(),
     };
     Stored {
         shape: Arc::new(shape),
@@ -261,7 +261,7 @@ impl Source for Log {
 fn empty_site(broker: &BrokerSettings) -> Site {
     Site {
         gateway: id(GATEWAY),
-        directory: "2026.11".to_owned(),
+        directory: "2026-11".to_owned(),
         data_dir: PathBuf::new(),
         buses: Vec::new(),
         devices: Vec::new(),

@@ -33,8 +33,8 @@ async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() 
     assert_eq!(bench.log.acknowledged(), 100);
     assert_eq!(bench.seen().uplink.connections, 1);
     let received = subscriber.received().unwrap();
-    let first = received.iter().find(|message| message.topic.ends_with("/9101/000007/obs")).unwrap();
-    assert_eq!(first.topic, "city/v1/620602/water/9101/000007/obs");
+    let first = received.iter().find(|message| message.topic.ends_with("/9601/000007/obs")).unwrap();
+    assert_eq!(first.topic, "city/v1/620602/water/9601/000007/obs");
     let contract = include_str!("../../../docs/contract.md");
     let example = contract.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
