@@ -146,7 +146,10 @@ fn run(site: Site) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(pipeline::run(site, stop_signal())) {
+    let ended = runtime.block_on(pipeline::run(site, stop_signal()));
+    // A name look-up or a serial port that stalls in its thread is not waited for.
+    runtime.shutdown_background();
+    match ended {
         Ok(Drained::Everything) => {
             info!("stopped, everything delivered");
             ExitCode::SUCCESS

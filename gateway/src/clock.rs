@@ -27,7 +27,14 @@ pub fn state() -> Clock {
         return Clock { source: ClockSource::None, error_ms: None };
     }
     let microseconds = u64::try_from(timex.maxerror).unwrap_or(0);
-    Clock { source: ClockSource::Ntp, error_ms: Some(u32::try_from(microseconds.div_ceil(1000)).unwrap_or(u32::MAX)) }
+    Clock { source: ClockSource::Ntp, error_ms: Some(coarse(microseconds.div_ceil(1000))) }
+}
+
+/// Rounds up to 1, 2 or 5 times a power of ten: the kernel lets its estimate grow by 0.5 ms a second between two
+/// corrections, and observations share a message only while their clocks say the same.
+fn coarse(ms: u64) -> u32 {
+    let steps = (0..9).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u32.pow(power)));
+    steps.into_iter().find(|&step| u64::from(step) >= ms).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -35,9 +42,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_vouches_for_an_error_exactly_when_it_names_a_source() {
-        let clock = state();
-        assert_eq!(clock.error_ms.is_some(), clock.source == ClockSource::Ntp);
+    fn an_error_is_rounded_up_and_rarely_changes() {
+        let rounded = [0, 1, 2, 3, 5, 6, 11, 499, 500, 501, u64::MAX].map(coarse);
+        assert_eq!(rounded, [1, 1, 2, 5, 5, 10, 20, 500, 500, 1000, u32::MAX]);
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use ganglion_protocols::{Clock, Quality, Reading, Reason, Value};
+use ganglion_protocols::{Quality, Reading, Reason, Value};
 use tokio::sync::mpsc;
 
-use crate::clock;
 use crate::monitor::Monitor;
 use crate::pipeline::{Sample, Unnumbered};
 use crate::site::{Point, Scale, Site};
@@ -18,7 +17,7 @@ pub async fn run(
     observations: mpsc::Sender<Unnumbered>,
 ) {
     while let Some(sample) = samples.recv().await {
-        for observation in observe(&site, &sample, clock::state()) {
+        for observation in observe(&site, &sample) {
             if let Some(stream) = site.streams.get(observation.stream.0) {
                 monitor.count(stream.resource, |ledger| ledger.sampled += 1);
             }
@@ -31,14 +30,14 @@ pub async fn run(
 
 /// Returns one observation for each stream of the sample's device; a device that is not the site's has none.
 #[must_use]
-pub fn observe(site: &Site, sample: &Sample, clock: Clock) -> Vec<Unnumbered> {
+pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
     let Some(device) = site.devices.get(sample.device.0) else { return Vec::new() };
     let mut observations: Vec<Unnumbered> = device
         .streams
         .iter()
         .map(|&stream| {
             let width = site.streams.get(stream.0).map_or(0, |stream| stream.properties.len());
-            Unnumbered { stream, t: sample.t, clock, readings: vec![NOT_READ; width] }
+            Unnumbered { stream, t: sample.t, clock: sample.clock, readings: vec![NOT_READ; width] }
         })
         .collect();
     for point in device.points.iter() {

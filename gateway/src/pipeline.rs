@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ganglion_protocols::{Clock, Reading, Reason, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -24,8 +24,8 @@ pub struct Sample {
     pub device: DeviceId,
     /// When the last answer arrived, or when the poll was given up.
     pub t: Timestamp,
-    /// The same on the monotonic clock.
-    pub at: Instant,
+    /// State of the clock then.
+    pub clock: Clock,
     /// One entry for each of the device's requests, in its order: the items read (a coil or discrete input is 0 or 1),
     /// as many as were asked for, or why there are none.
     pub answers: Vec<Result<Vec<u16>, Reason>>,
@@ -126,11 +126,20 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
         ended = &mut deliver => Some(("deliver", ended.err())),
     };
     stop_polling.send_replace(true);
-    while acquire.join_next().await.is_some() {}
-    if !normalize.is_finished() {
-        drop(normalize.await);
+    let mut broken = ended;
+    while let Some(end) = acquire.join_next().await {
+        broken = broken.or(end.err().map(|error| ("acquire", Some(error))));
     }
-    let drained = drain(&mut deliver).await;
+    if !matches!(broken, Some(("normalize", _))) {
+        broken = broken.or(normalize.await.err().map(|error| ("normalize", Some(error))));
+    }
+    let drained = match broken {
+        Some(("deliver", _)) => Drained::InPart,
+        _ => drain(&mut deliver).await.unwrap_or_else(|error| {
+            broken = broken.take().or(Some(("deliver", Some(error))));
+            Drained::InPart
+        }),
+    };
     if store.writer.join().is_err() {
         return Err(RunError::Stage("buffer", None));
     }
@@ -140,20 +149,19 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
     if let Err(error) = status::leave(&site.data_dir, &monitor) {
         warn!(%error, "the last status could not be left in the data directory");
     }
-    match ended {
+    match broken {
         None => Ok(drained),
         Some((stage, error)) => Err(RunError::Stage(stage, error)),
     }
 }
 
 /// Gives deliver its time, then ends it; its outlet goes with it, which lets the writer end.
-async fn drain(deliver: &mut JoinHandle<()>) -> Drained {
-    // One that has ended is done, and cannot be waited for twice.
-    if deliver.is_finished() || tokio::time::timeout(DRAIN, &mut *deliver).await.is_ok() {
-        return Drained::Everything;
+async fn drain(deliver: &mut JoinHandle<()>) -> Result<Drained, JoinError> {
+    if let Ok(end) = tokio::time::timeout(DRAIN, &mut *deliver).await {
+        return end.map(|()| Drained::Everything);
     }
     deliver.abort();
     // Aborted on purpose; only its end is waited for.
     drop(deliver.await);
-    Drained::InPart
+    Ok(Drained::InPart)
 }

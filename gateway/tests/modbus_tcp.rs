@@ -35,7 +35,7 @@ async fn registers_and_bits_of_all_four_tables_are_read() {
     let mut acquisition = acquire(vec![plan(&server, vec![(7, ms(20), [requests.as_slice(), &[few]].concat())])]);
     let before = Timestamp::from_unix_nanos(jiff::Timestamp::now().as_nanosecond().try_into().unwrap());
     let sample = acquisition.sample().await;
-    assert!(sample.t > before && sample.at <= Instant::now());
+    assert!(sample.t > before);
     for (request, answer) in requests.iter().chain([&few]).zip(&sample.answers) {
         let want = (request.address..).take(usize::from(request.count)).map(|address| truth(7, request.table, address));
         assert!(want.eq(answer.clone().unwrap()), "{request:?}");

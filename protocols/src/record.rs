@@ -117,8 +117,12 @@ impl<'a> Record<'a> {
 /// Puts a shape record.
 ///
 /// # Errors
-/// [`Full`] when the buffer is too short or a name or unit has more than 255 bytes.
+/// [`Full`] when the buffer is too short, a name or unit has more than 255 bytes, or there are more than 65 535
+/// properties, which no reader would take.
 pub fn put_shape(out: &mut Writer<'_>, id: ShapeId, shape: &Shape<'_>) -> Result<(), Full> {
+    if u16::try_from(shape.properties.len()).is_err() {
+        return Err(Full);
+    }
     out.put(&[SHAPE])?;
     out.varint(u64::from(id.0))?;
     out.put(&shape.resource.to_bits().to_le_bytes())?;

@@ -16,16 +16,17 @@ mod tcp;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ganglion_drivers::schedule::{Schedule, Slot, Turn};
-use ganglion_protocols::{Reason, Timestamp};
+use ganglion_protocols::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use self::connection::{Connection, Transport};
+use crate::clock;
 use crate::monitor::Monitor;
 use crate::pipeline::Sample;
 use crate::site::{Bus, Device, DeviceId, Link, Site};
@@ -185,22 +186,14 @@ async fn poll<T: Transport>(connection: &mut Connection<T>, id: DeviceId, device
         }
         let answer = connection.ask(device.unit, request).await;
         match answer {
-            Ok(_) | Err(Reason::Exception(_)) => arrived = Some(now()),
+            Ok(_) | Err(Reason::Exception(_)) => arrived = Some(clock::now()),
             Err(Reason::Timeout) => silent = true,
             Err(_) => {}
         }
         answers.push(answer);
     }
-    let (t, at) = arrived.unwrap_or_else(now);
-    Sample { device: id, t, at, answers }
-}
-
-fn now() -> (Timestamp, std::time::Instant) {
-    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
-    };
-    (Timestamp::from_unix_nanos(nanos), std::time::Instant::now())
+    let t = arrived.unwrap_or_else(clock::now);
+    Sample { device: id, t, clock: clock::state(), answers }
 }
 
 /// Polls that a bus had no time for.

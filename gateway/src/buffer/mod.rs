@@ -57,6 +57,9 @@ pub use self::format::Position;
 pub use self::outlet::{Chunk, Outlet, Stored, StoredShape};
 pub use self::storage::{Disk, Storage, StorageFile};
 
+/// Segments that `max_bytes` must have room for: the newest two are never reclaimed, and one more takes what comes.
+pub const FEWEST_SEGMENTS: u64 = pool::FEWEST;
+
 /// Observations that wait for the writer; a full channel makes normalize wait.
 const INTAKE: usize = 256;
 
@@ -177,7 +180,7 @@ fn open_on(
         return Err(OpenError::SegmentBytes { got: settings.segment_bytes, least: format::PAGE });
     }
     settings.segment_bytes -= settings.segment_bytes % format::PAGE;
-    let least = u64::from(settings.segment_bytes) * pool::FEWEST;
+    let least = u64::from(settings.segment_bytes) * FEWEST_SEGMENTS;
     if settings.max_bytes < least {
         return Err(OpenError::Quota { max_bytes: settings.max_bytes, least });
     }

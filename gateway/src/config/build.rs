@@ -15,6 +15,7 @@ use super::keys::{Item, Table};
 use super::report::{At, Findings, Place};
 use super::site_keys::BUFFER;
 use super::values::listed;
+use crate::buffer::FEWEST_SEGMENTS;
 use crate::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, Link, NamedProperty, Parity, Point, SerialLink, Site, Stream,
 };
@@ -133,8 +134,8 @@ fn buffer(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
         commit_interval: millis(table, "commit_interval_ms")?,
         commit_bytes: table.number("commit_bytes")?,
     };
-    if settings.max_bytes / 2 < u64::from(settings.segment_bytes) {
-        let message = format!("`max_bytes` is {}, too little for two segments", settings.max_bytes);
+    if settings.max_bytes / FEWEST_SEGMENTS < u64::from(settings.segment_bytes) {
+        let message = format!("`max_bytes` is {}, too little for {FEWEST_SEGMENTS} segments", settings.max_bytes);
         findings
             .error(table.place_of("max_bytes"), message)
             .help(format!("`segment_bytes` is {}", settings.segment_bytes));

@@ -49,13 +49,16 @@ fn finite(text: &str) -> Result<f64, String> {
     if value.is_finite() { Ok(value) } else { Err(format!("{text} is not finite")) }
 }
 
-/// Turns a marker for "no value" into the bits that the registers hold in `ABCD` order: hex is the bits themselves,
-/// anything else a number of the type.
+/// Turns a marker for "no value" into the bits that the registers, or the bit field, hold in `ABCD` order: hex is the bits
+/// themselves, anything else a number of the type.
 ///
 /// # Errors
 /// Says why the type cannot hold it.
 pub(super) fn marker(text: &str, value_type: ValueType) -> Result<u64, String> {
-    let width = u32::from(value_type.registers()) * 16;
+    let width = match value_type {
+        ValueType::Bits(field) => u32::from(field.width()),
+        _ => u32::from(value_type.registers()) * 16,
+    };
     let max = u64::MAX >> (64 - width);
     let fits = |bits: Option<u64>| {
         bits.filter(|bits| *bits <= max).ok_or_else(|| format!("{text} does not fit the {width} bits of its type"))

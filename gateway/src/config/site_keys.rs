@@ -115,7 +115,7 @@ pub(super) const BUFFER: Section = Section {
             name: "max_bytes",
             kind: Kind::Size(MIB, 1 << 50),
             need: Need::Number(1024 * MIB),
-            doc: "most bytes on disk, at least two segments; over it the oldest observations go, counted and logged",
+            doc: "most bytes on disk, at least three segments; over it the oldest observations go, counted and logged",
         },
         Key {
             name: "segment_bytes",

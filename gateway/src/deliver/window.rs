@@ -66,6 +66,11 @@ impl<C> Window<C> {
         self.entries.len() < self.limit && self.bytes < WINDOW_BYTES
     }
 
+    /// Returns the sequence number of the oldest message in flight.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        (!self.entries.is_empty()).then_some(self.first)
+    }
+
     /// Returns whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ganglion_protocols::topic::StatusTopic;
 use ganglion_protocols::{Cri, Timestamp};
@@ -20,11 +20,14 @@ use super::reason;
 use super::status::Status;
 use super::tls::tls_config;
 use super::window::{Outcome, Window};
+use crate::clock;
 use crate::monitor::Monitor;
 use crate::site::BrokerSettings;
 
 /// Longest time for name, TCP, TLS and CONNACK together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that the oldest message may wait for its PUBACK; on 2 kB/s the largest window takes minutes.
+const SLOWEST_PUBACK: Duration = Duration::from_secs(600);
 /// Longest time for the offline status and DISCONNECT of an orderly end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the store's state is looked at for the status message.
@@ -179,6 +182,8 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         let mut patience = CONNECT_TIMEOUT + Duration::from_secs(5);
         // The client itself may wait for ever: its flush has no timeout.
         let mut watchdog = pin!(time::sleep(patience));
+        let mut leaving = false;
+        let (mut oldest, mut oldest_since) = (None, Instant::now());
         let mut status = time::interval(STATUS_PERIOD);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -198,6 +203,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     if let Err(cause) = step {
                         return self.end(cause);
                     }
+                    if self.phase == Phase::AwaitingLastPubAck && !leaving {
+                        leaving = true;
+                        watchdog.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
+                    }
                 }
             };
             let event = match polled {
@@ -214,17 +223,23 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 }
                 patience = patience.max(2 * eventloop.options.keep_alive());
             }
-            let before = self.phase;
             if let Err(cause) = self.handle(&event).and_then(|()| self.go_on(feed)) {
                 return self.end(cause);
             }
             match self.phase {
                 Phase::Closed => return End::Finished,
                 Phase::AwaitingConnAck | Phase::Online => watchdog.as_mut().reset(Instant::now() + patience),
-                Phase::AwaitingLastPubAck if before == Phase::Online => {
+                Phase::AwaitingLastPubAck if !leaving => {
+                    leaving = true;
                     watchdog.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
                 }
                 Phase::AwaitingLastPubAck | Phase::AwaitingDisconnect => {}
+            }
+            // Pings go to and fro whether or not the broker takes anything, so they are no sign that it does.
+            if self.window.oldest() != oldest {
+                (oldest, oldest_since) = (self.window.oldest(), Instant::now());
+            } else if oldest.is_some() && oldest_since.elapsed() > patience.max(SLOWEST_PUBACK) {
+                return self.end("the broker answers and acknowledges nothing".to_owned());
             }
         }
     }
@@ -261,7 +276,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         self.limits =
             Limits { payload: self.uplink.settings.max_payload, packet: usize::try_from(packet).unwrap_or(usize::MAX) };
         self.phase = Phase::Online;
-        self.since = now();
+        self.since = clock::now();
         let mut connections = 0;
         self.uplink.monitor.uplink(|state| {
             state.connected = true;
@@ -327,7 +342,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             Phase::Online if feed.is_drained() => {
                 self.phase = Phase::AwaitingLastPubAck;
                 let Uplink { gateway, epoch, .. } = *self.uplink;
-                self.publish_status(Status::ended(gateway, epoch, now()).to_json())
+                self.publish_status(Status::ended(gateway, epoch, clock::now()).to_json())
             }
             Phase::AwaitingLastPubAck => {
                 self.phase = Phase::AwaitingDisconnect;
@@ -375,9 +390,4 @@ fn given_up<M>(cargo: &Cargo<M>, why: &dyn std::fmt::Display) {
         }
         None => warn!(topic, "status message refused: {why}"),
     }
-}
-
-fn now() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix_nanos(i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX))
 }

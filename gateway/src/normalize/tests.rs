@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ganglion_drivers::plan::ReadRequest;
-use ganglion_protocols::modbus::{ExceptionCode, Table, UnitId, ValueType, WordOrder};
-use ganglion_protocols::{Class, Cri, Division, Serial, Timestamp};
+use ganglion_protocols::modbus::{BitField, ExceptionCode, Table, UnitId, ValueType, WordOrder};
+use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 
 use super::*;
 use crate::site::{BrokerSettings, BufferSettings, Device, DeviceId, NamedProperty, Stream, StreamId};
@@ -70,12 +70,12 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
 }
 
 fn sample(answers: Vec<Result<Vec<u16>, Reason>>) -> Sample {
-    Sample { device: DeviceId(0), t: Timestamp::from_unix_nanos(7), at: Instant::now(), answers }
+    Sample { device: DeviceId(0), t: Timestamp::from_unix_nanos(7), clock: Clock::default(), answers }
 }
 
 fn only_reading(point: Point, answer: Result<Vec<u16>, Reason>) -> Reading {
     let site = site(vec![point], 1);
-    let observations = observe(&site, &sample(vec![answer]), Clock::default());
+    let observations = observe(&site, &sample(vec![answer]));
     assert_eq!(observations.len(), 1);
     observations[0].readings[0]
 }
@@ -125,7 +125,7 @@ fn a_request_without_an_answer_makes_only_its_own_points_bad() {
     second.place = 1;
     let site = site(vec![point(0, 0, ValueType::U16), second], 1);
     let exception = Reason::Exception(ExceptionCode::ILLEGAL_DATA_ADDRESS);
-    let observations = observe(&site, &sample(vec![Ok(vec![5, 0, 0, 0]), Err(exception)]), Clock::default());
+    let observations = observe(&site, &sample(vec![Ok(vec![5, 0, 0, 0]), Err(exception)]));
     assert_eq!(observations[0].readings[0], Reading { value: Some(Value::Uint(5)), quality: Quality::Good });
     assert_eq!(observations[0].readings[1], Reading { value: None, quality: Quality::Bad(exception) });
 }
@@ -141,7 +141,17 @@ fn each_resource_of_a_device_gets_its_own_observation_of_the_same_time() {
     let mut other = point(0, 1, ValueType::U16);
     other.part = 1;
     let site = site(vec![point(0, 0, ValueType::U16), other], 2);
-    let observations = observe(&site, &sample(vec![Ok(vec![10, 20, 0, 0])]), Clock::default());
+    let observations = observe(&site, &sample(vec![Ok(vec![10, 20, 0, 0])]));
     let seen: Vec<_> = observations.iter().map(|o| (o.stream, o.t.unix_nanos(), o.readings[0].value)).collect();
     assert_eq!(seen, [(StreamId(0), 7, Some(Value::Uint(10))), (StreamId(1), 7, Some(Value::Uint(20)))]);
+}
+
+#[test]
+fn a_marker_of_a_bit_field_is_looked_for_in_the_field_and_nowhere_else() {
+    let field = ValueType::Bits(BitField::new(4, 4).unwrap());
+    let point = Point { missing: Some(15), ..point(0, 0, field) };
+    let reading = only_reading(point.clone(), Ok(vec![0x12F4, 0, 0, 0]));
+    assert_eq!(reading, Reading { value: None, quality: Quality::Bad(Reason::Missing) });
+    let reading = only_reading(point, Ok(vec![0xFF3F, 0, 0, 0]));
+    assert_eq!(reading, Reading { value: Some(Value::Uint(3)), quality: Quality::Good });
 }

@@ -243,7 +243,7 @@ fn as_f64(count: u64) -> f64 {
 }
 
 impl Measured {
-    /// Most memory by design §8: 12 MB up to 10,000 values a second, 24 MB at 100,000.
+    /// Most memory: 12 MB up to 10,000 values a second, 24 MB at 100,000.
     fn memory_target_mb(&self) -> f64 {
         if self.devices <= 10 { 12.0 } else { 24.0 }
     }

@@ -117,26 +117,26 @@ impl ValueType {
             Self::Bcd16 => Value::Uint(bcd(bits, 4)?),
             Self::Bcd32 => Value::Uint(bcd(bits, 8)?),
             Self::Bcd64 => Value::Uint(bcd(bits, 16)?),
-            Self::Bits(field) => {
-                let mask = (1_u64 << field.width).wrapping_sub(1);
-                let got = (bits >> field.offset) & mask;
-                if field.width == 1 { Value::Bool(got != 0) } else { Value::Uint(got) }
-            }
+            Self::Bits(field) if field.width == 1 => Value::Bool(bits != 0),
+            Self::Bits(_) => Value::Uint(bits),
         };
         Ok(Raw { value, bits })
     }
 
-    /// Joins the registers into one number in `ABCD` order, whatever they hold: a device's marker for "no value" may be
+    /// Joins the registers into one number in `ABCD` order, of which a bit field takes its bits, whatever they hold: a device's marker for "no value" may be
     /// a NaN or a BCD digit above 9, which [`decode`](Self::decode) refuses.
     ///
     /// # Errors
     /// [`ValueError::Registers`] when `registers` is not as long as [`registers`](Self::registers) says.
     pub fn bits(self, registers: &[u16], order: WordOrder) -> Result<u64, ValueError> {
-        if registers.len() == usize::from(self.registers()) {
-            Ok(join(registers, order))
-        } else {
-            Err(ValueError::Registers { got: registers.len(), expected: self.registers() })
+        if registers.len() != usize::from(self.registers()) {
+            return Err(ValueError::Registers { got: registers.len(), expected: self.registers() });
         }
+        let bits = join(registers, order);
+        Ok(match self {
+            Self::Bits(field) => (bits >> field.offset) & (1_u64 << field.width).wrapping_sub(1),
+            _ => bits,
+        })
     }
 }
 
@@ -145,7 +145,7 @@ impl ValueType {
 pub struct Raw {
     /// The value.
     pub value: Value,
-    /// The register bits as one number in `ABCD` order, to compare with a device's marker for "no value".
+    /// As of [`ValueType::bits`], to compare with a device's marker for "no value".
     pub bits: u64,
 }
 
