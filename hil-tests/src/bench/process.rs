@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 /// CPU time and memory of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cost {
@@ -23,7 +25,12 @@ impl Cost {
     pub fn of(pid: u32) -> io::Result<Self> {
         let mut cpu = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let text = match fs::read_to_string(task?.path().join("schedstat")) {
+                Ok(text) => text,
+                // A thread that ended since the list was read; whether the process did shows below.
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error),
+            };
             let nanos = text.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
             cpu += Duration::from_nanos(nanos.ok_or_else(|| io::Error::other(format!("schedstat says {text:?}")))?);
         }
@@ -38,25 +45,42 @@ impl Cost {
     }
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::hint::black_box;
+    use std::process::Command;
+    use std::thread;
     use std::time::Instant;
 
     use super::*;
+    use crate::peers::process::Process;
 
     #[test]
-    fn work_and_memory_of_this_process_are_seen() {
-        let pid = std::process::id();
-        let before = Cost::of(pid).expect("alive");
-        let memory = vec![1_u8; 32 << 20];
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(50) {
-            black_box(memory.iter().map(|&byte| u64::from(byte)).sum::<u64>());
+    fn the_work_of_a_process_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut busy = Command::new("sh");
+        let busy = Process::start("shell", busy.args(["-c", "while :; do :; done"]), &folder.path().join("log"));
+        let busy = busy.expect("every system has a shell");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Cost::of(busy.pid()).expect("alive").cpu < Duration::from_millis(50) {
+            assert!(Instant::now() < deadline, "{:?}", Cost::of(busy.pid()));
+            thread::sleep(Duration::from_millis(10));
         }
-        let after = Cost::of(pid).expect("alive");
-        assert!(after.cpu > before.cpu, "{before:?} {after:?}");
-        assert!(after.peak >= before.resident + (24 << 20), "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_seen_while_its_threads_come_and_go() {
+        const BYTES: u64 = 32 << 20;
+        let memory = vec![1_u8; 32 << 20];
+        for _ in 0..200 {
+            let thread = thread::spawn(|| ());
+            let cost = Cost::of(std::process::id()).expect("alive");
+            assert!(cost.resident >= BYTES && cost.peak >= BYTES && cost.peak < 1000 * BYTES, "{cost:?}");
+            thread.join().expect("it does nothing");
+        }
         drop(memory);
     }
 }
