@@ -18,6 +18,8 @@ fn kept_out(rig: &mut Rig, cause: &str, mend: impl FnOnce(&mut Rig)) {
     let Some(mut running) = rig.start() else { return };
     let line = running.expect_line("uplink down");
     assert!(line.contains(cause) && line.contains("retry_in_ms="), "{line}");
+    running.expect_line("uplink down");
+    running.expect_line("uplink down");
     let status = running.wait_until_durable(MEANWHILE);
     assert!(!status.uplink.connected && status.uplink.last_error.is_some_and(|error| error.contains(cause)));
     assert_eq!(rig.subscriber.look(|view| view.received.count()), 0, "nothing got through");
@@ -36,7 +38,7 @@ fn pauses_vary(running: &Running) {
     let tries = pauses.len();
     pauses.sort_unstable();
     pauses.dedup();
-    assert!(tries < 3 || pauses.len() > 1, "{tries} pauses of {pauses:?} ms");
+    assert!(tries >= 3 && pauses.len() > 1, "{tries} pauses of {pauses:?} ms");
 }
 
 fn copy_of(pair: &Pair, folder: &Path) -> Pair {
@@ -118,7 +120,6 @@ fn a_certificate_that_goes_missing_is_named_and_everything_arrives_when_it_is_ba
 /// Twenty seconds at 160 observations of 100 registers a second.
 #[test]
 fn an_outage_of_the_broker_loses_nothing_keeps_the_order_and_leaves_the_memory_flat() {
-    const OUTAGE: Duration = Duration::from_secs(20);
     let (mut rig, _site) = Rig::with_bench(8, 100, 50);
     let Some(mut running) = rig.start() else { return };
     running.expect_line("uplink connected");
@@ -128,11 +129,12 @@ fn an_outage_of_the_broker_loses_nothing_keeps_the_order_and_leaves_the_memory_f
     rig.broker.cut();
     let before = running.wait_until_durable(100);
     let start = resident_kib(pid);
-    let until = Instant::now() + OUTAGE;
-    let after = running.wait_for("end of the outage", |_| Instant::now() >= until);
+    // In memory they would be more than twice what is allowed below. In steps, each with a deadline of its own.
+    for _ in 0..4 {
+        running.wait_until_durable(700);
+    }
     let end = resident_kib(pid);
-    let kept = after.durable() - before.durable();
-    assert!(kept > 1_000, "{kept} observations in {OUTAGE:?}");
+    let kept = running.status().durable() - before.durable();
     println!("{kept} observations kept during the outage, resident {start} KiB, then {end} KiB");
     assert!(end < start + 3 * 1024, "{kept} observations took {} KiB of memory", end - start);
     rig.broker.restore().expect("the broker is back");
