@@ -243,6 +243,12 @@ fn as_f64(count: u64) -> f64 {
 }
 
 impl Measured {
+    /// Says whether every value came, once and right.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        (self.lost, self.repeated, self.wrong) == (0, 0, 0)
+    }
+
     /// Most memory: 12 MB up to 10,000 values a second, 24 MB at 100,000.
     fn memory_target_mb(&self) -> f64 {
         if self.devices <= 10 { 12.0 } else { 24.0 }

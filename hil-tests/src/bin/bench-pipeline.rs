@@ -94,9 +94,14 @@ fn bench(Measure { daemon, configs, devices, seconds, json }: Measure) -> Result
         devices,
         window: Duration::from_secs(seconds),
     };
-    let print = |measured: &pipeline::Measured| match serde_json::to_string(measured) {
-        Ok(line) if json => println!("{line}"),
-        _ => println!("{measured}"),
+    let mut complete = true;
+    let print = |measured: &pipeline::Measured| {
+        complete &= measured.is_complete();
+        match serde_json::to_string(measured) {
+            Ok(line) if json => println!("{line}"),
+            _ => println!("{measured}"),
+        }
     };
-    pipeline::run(&options, print).map_err(|error| error.to_string())
+    pipeline::run(&options, print).map_err(|error| error.to_string())?;
+    if complete { Ok(()) } else { Err("values were lost, repeated or wrong".to_owned()) }
 }
