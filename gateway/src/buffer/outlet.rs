@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ganglion_protocols::record::Record;
 use ganglion_protocols::{Clock, Cri, Reading, Timestamp};
-use tracing::{error, warn};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use super::format::{HEADER_LEN, Position, saturate};
 use super::scan::{SegmentError, SegmentReader, Shapes, Step, records};
@@ -17,7 +18,7 @@ use crate::site::NamedProperty;
 
 /// Bytes of records after which a chunk is complete.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Pause before a segment that could not be opened is tried again, and how often it is.
+/// Pause before a segment that could not be opened is tried again, and how often one is whose file is gone.
 const RETRY: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
 
@@ -68,7 +69,11 @@ pub struct Outlet {
     /// Damage before this has been reported.
     reported: Position,
     open: Option<Open>,
+    /// Nothing is tried before this. A field, so that cancelling [`Outlet::next`] shortens no pause.
+    retry_at: Option<Instant>,
     failures: u32,
+    /// What was last logged of the segment that cannot be read now.
+    refused: Option<(u64, io::ErrorKind)>,
 }
 
 /// The segment being read.
@@ -83,7 +88,7 @@ struct Open {
 impl Outlet {
     pub(super) fn new(shared: Arc<Shared>, storage: Arc<dyn Storage>, monitor: Arc<Monitor>) -> Self {
         let at = shared.acknowledged();
-        Self { shared, storage, monitor, at, reported: at, open: None, failures: 0 }
+        Self { shared, storage, monitor, at, reported: at, open: None, retry_at: None, failures: 0, refused: None }
     }
 
     /// Waits for durable observations after those already returned. Returns `None` when there will be none: the intake
@@ -92,6 +97,10 @@ impl Outlet {
     /// Cancel-safe: nothing is taken before it is returned.
     pub async fn next(&mut self) -> Option<Chunk> {
         loop {
+            if let Some(retry_at) = self.retry_at {
+                tokio::time::sleep_until(retry_at).await;
+                self.retry_at = None;
+            }
             // Asked first: what became durable before the close is then read below.
             let closed = self.shared.is_closed();
             match self.try_next() {
@@ -100,7 +109,7 @@ impl Outlet {
                 Ok(None) => self.shared.more.notified().await,
                 Err(error) => {
                     self.failed(&error);
-                    tokio::time::sleep(RETRY).await;
+                    self.retry_at = Some(Instant::now() + RETRY);
                 }
             }
         }
@@ -154,7 +163,7 @@ impl Outlet {
                 }
             },
         };
-        self.failures = 0;
+        self.succeeded();
         open.learn_to(self.at.offset);
 
         let mut observations = Vec::new();
@@ -197,14 +206,30 @@ impl Outlet {
         }
     }
 
+    /// A disk that refuses for a while has lost nothing, so it is asked until it answers or the quota takes the segment.
+    /// Only a file that is gone is given up.
     fn failed(&mut self, error: &io::Error) {
         self.failures += 1;
         let segment = self.at.segment;
-        if self.failures < TRIES {
-            warn!(segment, %error, "cannot open a segment of the buffer, will try again");
-        } else if let View::Readable { end, .. } = self.shared.view(self.at) {
+        let refused = Some((segment, error.kind()));
+        if self.refused != refused {
+            warn!(segment, %error, "cannot read a segment of the buffer, will try until it can be read");
+            self.refused = refused;
+        }
+        if error.kind() == io::ErrorKind::NotFound
+            && self.failures >= TRIES
+            && let View::Readable { end, .. } = self.shared.view(self.at)
+        {
             self.failures = 0;
+            self.refused = None;
             self.skip_segment(end, &error.to_string());
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        if let Some((segment, _)) = self.refused.take() {
+            info!(segment, "the buffer can be read again");
         }
     }
 

@@ -309,3 +309,30 @@ fn an_observation_longer_than_a_segment_is_dropped_and_the_next_is_not() {
     assert_eq!(bench.read(), [(2, 2)]);
     assert_eq!(bench.ledger().dropped, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_cannot_be_opened_is_tried_each_second_until_it_can() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1]);
+    bench.disk.set_faults(Faults { failing_opens: 10, ..Faults::default() });
+    let start = tokio::time::Instant::now();
+    // Whoever waits is called away and comes back.
+    for _ in 0..100 {
+        let next = tokio::time::timeout(Duration::from_millis(1), bench.outlet.next());
+        assert!(next.await.is_err());
+    }
+    let chunk = tokio::time::timeout(Duration::from_secs(20), bench.outlet.next()).await.unwrap().unwrap();
+    assert_eq!(numbered(&chunk), [(1, 1)]);
+    assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(bench.store().damaged_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_whose_file_is_gone_is_given_up() {
+    let mut bench = Bench::new(8);
+    bench.fill_segments(3);
+    bench.disk.remove(&bench.disk.segments()[0]).unwrap();
+    let chunk = tokio::time::timeout(Duration::from_secs(20), bench.outlet.next()).await.unwrap().unwrap();
+    assert_eq!(chunk.end.segment, 2);
+    assert!(bench.store().damaged_bytes > 0);
+}

@@ -311,7 +311,7 @@ impl History {
                 read_only: chance(rng),
                 failing_syncs: if chance(rng) { rng.u32(1..4) } else { 0 },
                 failing_writes: if chance(rng) { rng.u32(1..4) } else { 0 },
-                last_writes: None,
+                ..Faults::default()
             }
         };
         self.set_faults(faults);

@@ -24,6 +24,8 @@ pub(super) struct Faults {
     pub(super) failing_writes: u32,
     /// So many more writes are done and none after them: the process is killed there.
     pub(super) last_writes: Option<u32>,
+    /// The next so many tries to open a file for reading fail.
+    pub(super) failing_opens: u32,
 }
 
 /// Handle of the disk; it survives a crash of what stands on it.
@@ -219,7 +221,12 @@ impl Storage for SimDisk {
     }
 
     fn open_to_read(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        let index = self.0.lock().unwrap().names.get(name).copied();
+        let state = &mut *self.0.lock().unwrap();
+        if state.faults.failing_opens > 0 {
+            state.faults.failing_opens -= 1;
+            return Err(io::Error::other("simulated lack of handles"));
+        }
+        let index = state.names.get(name).copied();
         Ok(self.file(index.ok_or(ErrorKind::NotFound)?))
     }
 
