@@ -199,9 +199,14 @@ impl Lost {
         let mut at = Position::start_of(entry.number);
         loop {
             match reader.step(at.offset, entry.end) {
-                Step::End => return lost,
-                Step::Hole { next, .. } => at.offset = next,
-                Step::Frame { records: frame, next, .. } => {
+                Err(error) => {
+                    let (segment, offset) = (entry.number, at.offset);
+                    error!(segment, offset, %error, "the rest of a segment that is given up cannot be read nor counted");
+                    return lost;
+                }
+                Ok(Step::End) => return lost,
+                Ok(Step::Hole { next, .. }) => at.offset = next,
+                Ok(Step::Frame { records: frame, next, .. }) => {
                     shapes.learn_all(frame);
                     if at >= undelivered {
                         lost.note(frame, &shapes);
