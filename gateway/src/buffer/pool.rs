@@ -18,7 +18,7 @@ use super::storage::{Storage, StorageFile};
 use crate::monitor::Monitor;
 
 /// Empty segments kept.
-const SPARES: usize = 2;
+pub(super) const SPARES: usize = 2;
 /// The newest segments that are never reclaimed: each repeats the numbers of all resources, so one may be damaged.
 const KEPT: usize = 2;
 /// Fewest segments a quota may allow: those kept and one to write on.
@@ -77,6 +77,12 @@ impl Pool {
     /// Takes back a file that [`Pool::take`] returned and nothing was made of.
     pub(super) fn give_back(&mut self, name: String) {
         self.spares.push(name);
+    }
+
+    /// Forgets a file that [`Pool::take`] returned and that cannot be used.
+    pub(super) fn discard(&self, name: &str) {
+        // Often it is the file that is gone; one that stays is counted at the next open.
+        drop(self.storage.remove(name));
     }
 
     /// Makes one spare segment if one is missing and the quota and the disk allow it.

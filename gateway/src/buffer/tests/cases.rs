@@ -390,3 +390,25 @@ fn a_segment_that_cannot_be_read_at_the_start_is_kept_and_read_later() {
         }
     }
 }
+
+#[test]
+fn a_spare_that_cannot_be_used_is_given_up_for_another() {
+    let mut bench = Bench::new(16);
+    bench.write_durably([1]);
+    bench.write_durably([2]);
+    let spares = || bench.disk.list().unwrap().into_iter().filter(|name| name.starts_with("free-"));
+    assert_eq!(spares().count(), 2);
+    spares().for_each(|name| bench.disk.remove(&name).unwrap());
+    for mark in 3..200 {
+        bench.write_durably([mark]);
+        assert_eq!(bench.store().trouble, None);
+    }
+    assert_eq!(bench.ledger().dropped, 0);
+    // The same with a bad place on the disk in the file that is tried first.
+    while bench.log.next_segment < 10 {
+        bench.disk.set_faults(Faults { failing_writes: 1, ..Faults::default() });
+        bench.write_durably([200]);
+        assert_eq!(bench.store().trouble, None);
+    }
+    assert!(bench.disk.bytes() <= bench.site.buffer.max_bytes);
+}
