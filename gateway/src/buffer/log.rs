@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::cursor::Cursor;
 use super::encode::{Encoded, Encoder, Pending};
 use super::format::{HEADER_LEN, SegmentHeader, saturate, segment_name};
-use super::pool::Pool;
+use super::pool::{Pool, SPARES};
 use super::shared::{Entry, Shared};
 use super::storage::{Storage, StorageFile};
 use crate::monitor::Monitor;
@@ -291,21 +291,37 @@ impl Log {
             // What is delivered is reclaimed before anything is made or evicted.
             self.save_cursor(Instant::now());
         }
-        let spare = self.pool.take()?;
-        match self.begin(&spare) {
-            Ok(active) => {
-                self.next_segment += 1;
-                self.encoder.forget_shapes();
-                let end = active.written;
-                let (number, size) = (active.header.number, active.header.size);
-                self.shared.push(Entry { number, size, first: end, end, synced: end });
-                self.active = Some(active);
-                self.report();
-                Ok(())
-            }
-            Err(error) => {
-                self.pool.give_back(spare);
-                Err(error)
+        let active = self.begin_on_a_spare()?;
+        self.next_segment += 1;
+        self.encoder.forget_shapes();
+        let end = active.written;
+        let (number, size) = (active.header.number, active.header.size);
+        self.shared.push(Entry { number, size, first: end, end, synced: end });
+        self.active = Some(active);
+        self.report();
+        Ok(())
+    }
+
+    /// Begins a segment on the first file that can be used. One that cannot is not tried again: the spares before it,
+    /// and at last a new one, may be sound.
+    fn begin_on_a_spare(&mut self) -> io::Result<Active> {
+        let mut left = SPARES;
+        loop {
+            let spare = self.pool.take()?;
+            match self.begin(&spare) {
+                Ok(active) => return Ok(active),
+                Err(error) if is_lack_of_room(&error) => {
+                    self.pool.give_back(spare);
+                    return Err(error);
+                }
+                Err(error) => {
+                    warn!(file = spare, %error, "a spare segment cannot be used and is given up");
+                    self.pool.discard(&spare);
+                    if left == 0 {
+                        return Err(error);
+                    }
+                    left -= 1;
+                }
             }
         }
     }

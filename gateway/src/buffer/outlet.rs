@@ -152,6 +152,10 @@ impl Outlet {
         let mut open = match self.open.take() {
             Some(open) if open.number == self.at.segment => open,
             before => match SegmentReader::open(&*self.storage, self.at.segment) {
+                Ok(reader) if reader.header.number != self.at.segment => {
+                    self.skip_segment(end, "its header is of another");
+                    return Ok(None);
+                }
                 Ok(reader) => {
                     let shapes = before.map(|open| open.shapes.of_next_segment()).unwrap_or_default();
                     Open { number: self.at.segment, reader, shapes, learned: HEADER_LEN }
@@ -163,13 +167,19 @@ impl Outlet {
                 }
             },
         };
-        self.succeeded();
-        open.learn_to(self.at.offset);
+        open.learn_to(self.at.offset)?;
 
         let mut observations = Vec::new();
         let mut bytes = 0;
         while bytes < CHUNK_BYTES {
-            match open.reader.step(self.at.offset, end) {
+            let step = match open.reader.step(self.at.offset, end) {
+                Ok(step) => step,
+                // What was read before it is handed out first; the next call gets the error again.
+                Err(_) if !observations.is_empty() => break,
+                // An evicted segment is no longer asked for. Any other is opened anew: a handle may be stale for ever.
+                Err(error) => return Err(error),
+            };
+            match step {
                 Step::End => break,
                 Step::Hole { next, .. } => {
                     // An evicted segment is written over while it is read here. That is no damage.
@@ -189,6 +199,7 @@ impl Outlet {
                 }
             }
         }
+        self.succeeded();
         open.learned = open.learned.max(self.at.offset);
         self.open = Some(open);
         Ok((!observations.is_empty()).then_some(Chunk { end: self.at, observations }))
@@ -249,9 +260,9 @@ impl Drop for Outlet {
 
 impl Open {
     /// Learns the shapes of the frames before `offset`, for a reader that begins in the middle.
-    fn learn_to(&mut self, offset: u32) {
+    fn learn_to(&mut self, offset: u32) -> io::Result<()> {
         while self.learned < offset {
-            self.learned = match self.reader.step(self.learned, offset) {
+            self.learned = match self.reader.step(self.learned, offset)? {
                 Step::Frame { records, next, .. } => {
                     self.shapes.learn_all(records);
                     next
@@ -260,6 +271,7 @@ impl Open {
                 Step::End => offset,
             };
         }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use super::storage::{Storage, StorageFile};
 use crate::monitor::Monitor;
 
 /// Empty segments kept.
-const SPARES: usize = 2;
+pub(super) const SPARES: usize = 2;
 /// The newest segments that are never reclaimed: each repeats the numbers of all resources, so one may be damaged.
 const KEPT: usize = 2;
 /// Fewest segments a quota may allow: those kept and one to write on.
@@ -77,6 +77,12 @@ impl Pool {
     /// Takes back a file that [`Pool::take`] returned and nothing was made of.
     pub(super) fn give_back(&mut self, name: String) {
         self.spares.push(name);
+    }
+
+    /// Forgets a file that [`Pool::take`] returned and that cannot be used.
+    pub(super) fn discard(&self, name: &str) {
+        // Often it is the file that is gone; one that stays is counted at the next open.
+        drop(self.storage.remove(name));
     }
 
     /// Makes one spare segment if one is missing and the quota and the disk allow it.
@@ -199,9 +205,14 @@ impl Lost {
         let mut at = Position::start_of(entry.number);
         loop {
             match reader.step(at.offset, entry.end) {
-                Step::End => return lost,
-                Step::Hole { next, .. } => at.offset = next,
-                Step::Frame { records: frame, next, .. } => {
+                Err(error) => {
+                    let (segment, offset) = (entry.number, at.offset);
+                    error!(segment, offset, %error, "the rest of a segment that is given up cannot be read nor counted");
+                    return lost;
+                }
+                Ok(Step::End) => return lost,
+                Ok(Step::Hole { next, .. }) => at.offset = next,
+                Ok(Step::Frame { records: frame, next, .. }) => {
                     shapes.learn_all(frame);
                     if at >= undelivered {
                         lost.note(frame, &shapes);

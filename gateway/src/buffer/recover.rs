@@ -3,7 +3,8 @@
 //! 1. Files that were being made (`new-*`) are removed; spare segments (`free-*`) are counted.
 //! 2. Every segment's header is read. One of a newer format version refuses the whole store; one that does not belong to
 //!    its file name is a spare whose renaming the disk forgot; one whose both copies are damaged leaves nothing that
-//!    could be verified, so the file is removed and the loss logged.
+//!    could be verified, so the file is removed and the loss logged. One that the disk does not hand out is kept in its
+//!    place: the outlet waits for it.
 //! 3. A segment ends where the header of the one after it says. The newest has none after it: it is scanned, ends
 //!    behind its last whole frame, and what a killed process left in the page cache is made durable. It is never appended to:
 //!    a frame written again over a torn one could bring back the frame after it.
@@ -54,6 +55,7 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
     let mut spares = Vec::new();
     let mut headers = Vec::new();
     let mut unreadable = Vec::new();
+    let mut withheld = Vec::new();
     for name in names {
         if name.starts_with("new-") {
             remove(storage, &name);
@@ -74,20 +76,30 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
                     unreadable.push(number);
                 }
                 Err(SegmentError::Io(error)) => {
-                    error!(file = name, %error, "a segment cannot be opened and is skipped");
+                    error!(segment = number, %error, "a segment cannot be read now and is kept");
                     unreadable.push(number);
+                    let size = storage.open_to_read(&name).and_then(|file| file.size());
+                    let size = size.ok().and_then(|size| u32::try_from(size).ok()).unwrap_or(segment_bytes);
+                    withheld.push((number, size));
                 }
             }
         }
     }
     headers.sort_unstable_by_key(|header| header.number);
-    Ok(assemble(storage, &headers, &unreadable, spares, slot, segment_bytes))
+    Ok(assemble(storage, &headers, &Unread { numbers: unreadable, withheld }, spares, slot, segment_bytes))
+}
+
+/// Segments whose headers are not known.
+struct Unread {
+    numbers: Vec<u64>,
+    /// Those of them that the disk may hand out later, with their sizes.
+    withheld: Vec<(u64, u32)>,
 }
 
 fn assemble(
     storage: &dyn Storage,
     headers: &[SegmentHeader],
-    unreadable: &[u64],
+    unread: &Unread,
     spares: Vec<String>,
     slot: Option<CursorSlot>,
     segment_bytes: u32,
@@ -112,15 +124,30 @@ fn assemble(
             synced: after.map_or(header.frames_end(), |after| after.previous_synced),
         };
         let carries = after.is_none() || place + 2 >= headers.len();
-        if carries && let Ok(mut reader) = SegmentReader::open(storage, header.number) {
-            let scan = Scan::of(&mut reader, entry.end, &mut numbers);
+        if carries {
+            let (reader, scan) = match SegmentReader::open(storage, header.number) {
+                Ok(mut reader) => {
+                    let scan = Scan::of(&mut reader, entry.end, &mut numbers);
+                    (Some(reader), scan)
+                }
+                Err(error) => (None, Scan::refused(format!("{error:?}"))),
+            };
+            let known = if proven.segment == header.number { proven.offset } else { 0 };
             numbered |= scan.starts_whole || header.previous == 0;
             entry.first = scan.first;
-            if after.is_none() {
+            if let Some(error) = &scan.refused {
+                error!(segment = header.number, error, "a segment cannot be read now and is kept");
+                if after.is_none() {
+                    // All of it is left to the outlet, which cannot tell what a power cut took from what is damaged.
+                    entry.synced = scan.synced.max(known);
+                    if is_newest {
+                        destroyed += u64::from(entry.end.saturating_sub(scan.end) / MIN_OBSERVATION);
+                    }
+                }
+            } else if after.is_none() {
                 entry.end = scan.end;
                 entry.synced = scan.end;
-                if is_newest {
-                    let known = if proven.segment == header.number { proven.offset } else { 0 };
+                if is_newest && let Some(reader) = reader {
                     entry.synced = scan.synced.max(known.min(scan.end));
                     scan.report(header.number, entry.synced);
                     if let Err(error) = reader.settle(storage, entry.synced.min(scan.end), scan.end) {
@@ -133,15 +160,23 @@ fn assemble(
         }
         segments.push_back(entry);
     }
+    for (number, size) in unread.withheld.iter().copied() {
+        let after = headers.iter().find(|after| after.previous == number);
+        let place = segments.partition_point(|entry: &Entry| entry.number < number);
+        segments.insert(place, withheld(number, size, after, proven));
+    }
     let last = newest.map_or(0, |header| header.number);
     // Segments that were durable and whose numbers nobody has carried on.
-    let beyond = unreadable.iter().copied().chain([proven.segment]).filter(|number| *number > last);
+    let beyond = unread.numbers.iter().copied().chain([proven.segment]).filter(|number| *number > last);
     let highest = beyond.clone().max().unwrap_or(last);
     if beyond.count() > 0 && newest.is_some() {
         destroyed += (highest - last).saturating_mul(u64::from(segment_bytes / MIN_OBSERVATION));
     }
     if destroyed > 0 {
-        error!(skipped = destroyed, "durable observations were destroyed; numbers that they may have had are skipped");
+        error!(
+            skipped = destroyed,
+            "durable observations are destroyed or not read; numbers that they may have had are skipped"
+        );
         numbers.values_mut().for_each(|number| *number += destroyed);
     }
     if newest.is_some() && !numbered {
@@ -160,6 +195,19 @@ fn assemble(
     }
 }
 
+/// Returns the place of a segment that the disk does not hand out: whole, until it is read.
+fn withheld(number: u64, size: u32, after: Option<&SegmentHeader>, proven: Position) -> Entry {
+    let frames_end = size.saturating_sub(HEADER_LEN);
+    let known = if proven.segment == number { proven.offset } else { 0 };
+    Entry {
+        number,
+        size,
+        first: HEADER_LEN,
+        end: after.map_or(frames_end, |after| after.previous_end.min(frames_end)),
+        synced: after.map_or(known, |after| after.previous_synced),
+    }
+}
+
 /// One pass over a segment.
 struct Scan {
     /// Behind the last whole frame.
@@ -171,22 +219,36 @@ struct Scan {
     starts_whole: bool,
     /// Stretches that cannot be read, or not for want of a shape: from, to, most observations.
     holes: Vec<(u32, u32, u64)>,
+    /// Why it ended early.
+    refused: Option<String>,
 }
 
 impl Scan {
-    fn of(reader: &mut SegmentReader, end: u32, numbers: &mut BTreeMap<Cri, u64>) -> Self {
+    fn new() -> Self {
         let start = HEADER_LEN;
-        let mut scan = Self { end: start, first: start, synced: start, starts_whole: false, holes: Vec::new() };
+        Self { end: start, first: start, synced: start, starts_whole: false, holes: Vec::new(), refused: None }
+    }
+
+    fn refused(error: String) -> Self {
+        Self { refused: Some(error), ..Self::new() }
+    }
+
+    fn of(reader: &mut SegmentReader, end: u32, numbers: &mut BTreeMap<Cri, u64>) -> Self {
+        let mut scan = Self::new();
         let mut resources = BTreeMap::new();
         let mut at = HEADER_LEN;
         loop {
             at = match reader.step(at, end) {
-                Step::End => break,
-                Step::Hole { next, observations } => {
+                Err(error) => {
+                    scan.refused = Some(error.to_string());
+                    break;
+                }
+                Ok(Step::End) => break,
+                Ok(Step::Hole { next, observations }) => {
                     scan.holes.push((at, next, observations));
                     next
                 }
-                Step::Frame { head, records: frame, next } => {
+                Ok(Step::Frame { head, records: frame, next }) => {
                     let unnamed = note_numbers(frame, &mut resources, numbers);
                     if unnamed > 0 {
                         scan.holes.push((at, next, unnamed));

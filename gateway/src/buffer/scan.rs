@@ -8,7 +8,7 @@ use ganglion_protocols::bytes::Reader;
 use ganglion_protocols::record::{Channels, ObservationRecord, PropertyRun, Record, RecordError, ShapeId, ShapeRecord};
 
 use super::format::{
-    ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, MIN_OBSERVATION, PAGE, SegmentHeader, Unreadable, segment_name,
+    ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, MIN_OBSERVATION, SegmentHeader, Unreadable, segment_name,
 };
 use super::outlet::{Stored, StoredShape};
 use super::storage::{Storage, StorageFile};
@@ -28,7 +28,7 @@ pub(super) struct SegmentReader {
 /// Why a segment cannot be read.
 #[derive(Debug)]
 pub(super) enum SegmentError {
-    /// The file cannot be opened.
+    /// The file cannot be opened, or not be read: nothing is known of what it holds.
     Io(io::Error),
     /// Neither copy of its header can be used.
     Header(Unreadable),
@@ -65,7 +65,7 @@ impl SegmentReader {
     /// Opens a segment by its number.
     pub(super) fn open(storage: &dyn Storage, number: u64) -> Result<Self, SegmentError> {
         let file = storage.open_to_read(&segment_name(number)).map_err(SegmentError::Io)?;
-        let header = read_header(&*file).map_err(SegmentError::Header)?;
+        let header = read_header(&*file)?;
         Ok(Self { file, header, window: Vec::new(), window_at: 0 })
     }
 
@@ -80,11 +80,14 @@ impl SegmentReader {
     }
 
     /// Says what stands at `at`, looking no further than `end`.
-    pub(super) fn step(&mut self, at: u32, end: u32) -> Step<'_> {
+    ///
+    /// # Errors
+    /// Those of the operating system: what the disk does not hand out may be whole.
+    pub(super) fn step(&mut self, at: u32, end: u32) -> io::Result<Step<'_>> {
         if at >= end {
-            return Step::End;
+            return Ok(Step::End);
         }
-        match self.frame_at(at, end) {
+        Ok(match self.frame_at(at, end)? {
             Found::Whole(head, next) => {
                 let from = (at - self.window_at + FRAME_HEAD_LEN) as usize;
                 let records = self.window.get(from..from + head.len as usize).unwrap_or_default();
@@ -93,78 +96,78 @@ impl SegmentReader {
             Found::Broken(head, next) => Step::Hole { next, observations: u64::from(head.count) },
             Found::Nothing => {
                 let mut next = at.saturating_add(ALIGN);
-                while next < end && !matches!(self.frame_at(next, end), Found::Whole(..)) {
+                while next < end && !matches!(self.frame_at(next, end)?, Found::Whole(..)) {
                     next = next.saturating_add(ALIGN);
                 }
                 let next = next.min(end);
                 Step::Hole { next, observations: u64::from((next - at) / MIN_OBSERVATION) }
             }
-        }
+        })
     }
 
-    fn frame_at(&mut self, at: u32, end: u32) -> Found {
+    fn frame_at(&mut self, at: u32, end: u32) -> io::Result<Found> {
         let salt = self.header.salt;
-        let Some(head) = self.bytes(at, FRAME_HEAD_LEN, end).and_then(<[u8]>::first_chunk) else {
-            return Found::Nothing;
+        let Some(head) = self.bytes(at, FRAME_HEAD_LEN, end)?.and_then(<[u8]>::first_chunk) else {
+            return Ok(Found::Nothing);
         };
-        let Some(head) = FrameHead::decode(head, salt, at) else { return Found::Nothing };
-        let Some(frame_len) = head.frame_len() else { return Found::Nothing };
-        let Some(frame) = self.bytes(at, frame_len, end) else { return Found::Nothing };
+        let Some(head) = FrameHead::decode(head, salt, at) else { return Ok(Found::Nothing) };
+        let Some(frame_len) = head.frame_len() else { return Ok(Found::Nothing) };
+        let Some(frame) = self.bytes(at, frame_len, end)? else { return Ok(Found::Nothing) };
         let records = frame.get(FRAME_HEAD_LEN as usize..).and_then(|rest| rest.get(..head.len as usize));
-        match records {
+        Ok(match records {
             Some(records) if head.verifies(records, salt) => Found::Whole(head, at + frame_len),
             _ => Found::Broken(head, at + frame_len),
-        }
+        })
     }
 
     /// Returns `len` bytes from `at`, or `None` when they would pass `end`.
-    fn bytes(&mut self, at: u32, len: u32, end: u32) -> Option<&[u8]> {
-        if end.checked_sub(at)? < len {
-            return None;
+    fn bytes(&mut self, at: u32, len: u32, end: u32) -> io::Result<Option<&[u8]>> {
+        if end.checked_sub(at).is_none_or(|rest| rest < len) {
+            return Ok(None);
         }
         let held = |at: u32, window_at: u32, window: &[u8]| {
             at >= window_at && (at - window_at) as usize + len as usize <= window.len()
         };
         if !held(at, self.window_at, &self.window) {
-            self.window.resize((end - at).min(WINDOW.max(len)) as usize, 0);
-            self.window_at = at;
-            read_all(&*self.file, &mut self.window, u64::from(at));
+            self.fill_window(at, (end - at).min(WINDOW.max(len)))
+                // A bad sector further on takes nothing from what stands before it.
+                .or_else(|_| self.fill_window(at, len))?;
         }
         let from = (at - self.window_at) as usize;
-        self.window.get(from..from + len as usize)
+        Ok(self.window.get(from..from + len as usize))
+    }
+
+    /// Takes the window from the disk; after an error it is empty.
+    fn fill_window(&mut self, at: u32, len: u32) -> io::Result<()> {
+        self.window.resize(len as usize, 0);
+        self.window_at = at;
+        let result = read_exact(&*self.file, &mut self.window, u64::from(at));
+        if result.is_err() {
+            self.window.clear();
+        }
+        result
     }
 }
 
-/// Takes the header from the start of a segment, or its copy from the end.
-pub(super) fn read_header(file: &dyn StorageFile) -> Result<SegmentHeader, Unreadable> {
+/// Takes the header from the start of a segment, or its copy from the end. It is damaged only when both were read.
+pub(super) fn read_header(file: &dyn StorageFile) -> Result<SegmentHeader, SegmentError> {
     let read = |at: u64| {
         let mut bytes = [0; HEADER_LEN as usize];
-        read_all(file, &mut bytes, at);
-        SegmentHeader::decode(&bytes)
+        read_exact(file, &mut bytes, at).map_err(SegmentError::Io)?;
+        SegmentHeader::decode(&bytes).map_err(SegmentError::Header)
     };
-    match read(0) {
-        Err(Unreadable::Damaged) => {
-            let size = file.size().map_err(|_| Unreadable::Damaged)?;
-            read(size.saturating_sub(u64::from(HEADER_LEN)))
-        }
-        result => result,
+    let first = match read(0) {
+        Err(first @ (SegmentError::Io(_) | SegmentError::Header(Unreadable::Damaged))) => first,
+        result => return result,
+    };
+    let size = file.size().map_err(SegmentError::Io)?;
+    match (first, read(size.saturating_sub(u64::from(HEADER_LEN)))) {
+        (SegmentError::Io(error), Err(SegmentError::Header(Unreadable::Damaged))) => Err(SegmentError::Io(error)),
+        (_, second) => second,
     }
 }
 
-/// Fills `buf` from `offset`. What is past the end or cannot be read becomes zeros, which no checksum accepts: one bad
-/// sector costs the frames on it and not the segment.
-fn read_all(file: &dyn StorageFile, buf: &mut [u8], offset: u64) {
-    if read_exact(file, buf, offset).is_err() {
-        let mut at = offset;
-        for page in buf.chunks_mut(PAGE as usize) {
-            if read_exact(file, page, at).is_err() {
-                page.fill(0);
-            }
-            at += u64::from(PAGE);
-        }
-    }
-}
-
+/// Fills `buf` from `offset`. What is past the end becomes zeros, which no checksum accepts.
 fn read_exact(file: &dyn StorageFile, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match file.read_at(buf, offset) {

@@ -336,3 +336,79 @@ async fn a_segment_whose_file_is_gone_is_given_up() {
     assert_eq!(chunk.end.segment, 2);
     assert!(bench.store().damaged_bytes > 0);
 }
+
+#[test]
+fn what_the_disk_does_not_hand_out_for_a_while_is_not_damaged() {
+    let mut bench = Bench::new(8);
+    let mut ends = Vec::new();
+    for mark in 1..=6 {
+        bench.write_durably([mark]);
+        ends.push(u64::from(bench.log.shared.newest().unwrap().end));
+    }
+    for bad in [0, ends[2] + 1, ends[3]] {
+        bench = bench.reopen();
+        bench.disk.set_faults(Faults { unreadable: Some((1, bad)), ..Faults::default() });
+        let mut read = Vec::new();
+        while let Ok(chunk) = bench.outlet.try_next() {
+            read.extend(numbered(&chunk.expect("an error, not an end")));
+        }
+        assert_eq!(read.len(), ends.iter().filter(|end| **end <= bad).count());
+        assert!(bench.outlet.try_next().is_err());
+        bench.disk.set_faults(Faults::default());
+        read.extend(bench.read());
+        assert_eq!(read, (1..=6).map(|mark| (mark, mark)).collect::<Vec<_>>());
+        assert_eq!(bench.store().damaged_bytes, 0);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_at_the_start_is_kept_and_read_later() {
+    for (segment, bad) in [(1, 0), (2, 0), (3, 0), (3, 1024), (2, 1024)] {
+        let mut bench = Bench::new(16);
+        bench.fill_segments(3);
+        bench.write_durably([7]);
+        let written = bench.ledger().last_seq;
+        let segments = bench.disk.segments();
+        bench.disk.set_faults(Faults { unreadable: Some((segment, bad)), ..Faults::default() });
+        bench = bench.reopen();
+        assert_eq!(bench.disk.segments(), segments);
+        // What is durable later waits behind it.
+        bench.write_durably([8]);
+        while bench.outlet.try_next().is_ok_and(|chunk| chunk.is_some()) {}
+        assert!(bench.outlet.try_next().is_err());
+        bench.outlet.rewind();
+        bench.disk.set_faults(Faults::default());
+        for restarted in [false, true] {
+            if restarted {
+                bench = bench.reopen();
+            }
+            let read: Vec<u64> = bench.read().into_iter().map(|(_, seq)| seq).collect();
+            let (last, before) = read.split_last().unwrap();
+            assert!(before.iter().copied().eq(1..=written), "{segment} from {bad}: {read:?}");
+            assert!(*last > written, "{segment} from {bad}: {last} was given twice");
+            assert_eq!(bench.store().damaged_bytes, 0, "{segment} from {bad}");
+        }
+    }
+}
+
+#[test]
+fn a_spare_that_cannot_be_used_is_given_up_for_another() {
+    let mut bench = Bench::new(16);
+    bench.write_durably([1]);
+    bench.write_durably([2]);
+    let spares = || bench.disk.list().unwrap().into_iter().filter(|name| name.starts_with("free-"));
+    assert_eq!(spares().count(), 2);
+    spares().for_each(|name| bench.disk.remove(&name).unwrap());
+    for mark in 3..200 {
+        bench.write_durably([mark]);
+        assert_eq!(bench.store().trouble, None);
+    }
+    assert_eq!(bench.ledger().dropped, 0);
+    // The same with a bad place on the disk in the file that is tried first.
+    while bench.log.next_segment < 10 {
+        bench.disk.set_faults(Faults { failing_writes: 1, ..Faults::default() });
+        bench.write_durably([200]);
+        assert_eq!(bench.store().trouble, None);
+    }
+    assert!(bench.disk.bytes() <= bench.site.buffer.max_bytes);
+}

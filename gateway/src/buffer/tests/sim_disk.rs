@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
+use crate::buffer::format::segment_name;
 use crate::buffer::{Storage, StorageFile};
 
 const SECTOR: usize = 512;
@@ -26,6 +27,8 @@ pub(super) struct Faults {
     pub(super) last_writes: Option<u32>,
     /// The next so many tries to open a file for reading fail.
     pub(super) failing_opens: u32,
+    /// The segment of this number cannot be read from this place on.
+    pub(super) unreadable: Option<(u64, u64)>,
 }
 
 /// Handle of the disk; it survives a crash of what stands on it.
@@ -261,6 +264,12 @@ struct SimFile {
 impl StorageFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.0.lock().unwrap();
+        if let Some((segment, bad)) = state.faults.unreadable
+            && state.names.get(&segment_name(segment)) == Some(&self.index)
+            && offset + buf.len() as u64 > bad
+        {
+            return Err(io::Error::other("simulated read failure"));
+        }
         let from = state.files[self.index].now.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let len = from.len().min(buf.len());
         buf[..len].copy_from_slice(&from[..len]);
