@@ -18,9 +18,12 @@ use crate::site::NamedProperty;
 
 /// Bytes of records after which a chunk is complete.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Pause before a segment that could not be opened is tried again, and how often one is whose file is gone.
+/// Pause before a segment that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-const TRIES: u32 = 5;
+/// How often a segment is tried whose file is gone.
+const TRIES_GONE: u32 = 5;
+/// How often a segment is tried that the disk does not hand out: what lies behind a bad sector shall not wait for ever.
+const TRIES: u32 = 300;
 
 /// Durable observations in the order of their writing.
 #[derive(Clone, PartialEq, Debug)]
@@ -224,11 +227,11 @@ impl Outlet {
         let segment = self.at.segment;
         let refused = Some((segment, error.kind()));
         if self.refused != refused {
-            warn!(segment, %error, "cannot read a segment of the buffer, will try until it can be read");
+            warn!(segment, %error, "cannot read a segment of the buffer, will try again");
             self.refused = refused;
         }
-        if error.kind() == io::ErrorKind::NotFound
-            && self.failures >= TRIES
+        let tries = if error.kind() == io::ErrorKind::NotFound { TRIES_GONE } else { TRIES };
+        if self.failures >= tries
             && let View::Readable { end, .. } = self.shared.view(self.at)
         {
             self.failures = 0;

@@ -337,6 +337,18 @@ async fn a_segment_whose_file_is_gone_is_given_up() {
     assert!(bench.store().damaged_bytes > 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_never_hands_out_again_is_given_up_after_minutes_and_what_lies_behind_is_read() {
+    let mut bench = Bench::new(8);
+    bench.fill_segments(3);
+    bench.disk.set_faults(Faults { unreadable: Some((1, 0)), ..Faults::default() });
+    let start = tokio::time::Instant::now();
+    let chunk = tokio::time::timeout(Duration::from_secs(600), bench.outlet.next()).await.unwrap().unwrap();
+    assert_eq!(chunk.end.segment, 2);
+    assert!(start.elapsed() >= Duration::from_secs(290), "{:?}", start.elapsed());
+    assert!(bench.store().damaged_bytes > 0);
+}
+
 #[test]
 fn what_the_disk_does_not_hand_out_for_a_while_is_not_damaged() {
     let mut bench = Bench::new(8);
