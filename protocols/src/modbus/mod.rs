@@ -2,6 +2,7 @@
 //!
 //! Source: MODBUS Application Protocol Specification V1.1b3.
 
+pub mod rtu;
 mod value;
 
 pub use value::{BitField, Raw, ValueError, ValueType, WordOrder};
