@@ -14,4 +14,5 @@
 
 pub mod plan;
 pub mod quarantine;
+pub mod report;
 pub mod schedule;

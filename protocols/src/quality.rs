@@ -57,6 +57,8 @@ pub enum Reason {
     NotAValue,
     /// The value is physically impossible for the property.
     OutOfRange,
+    /// A register that tells devices apart holds another value: this is not the device that was configured.
+    WrongDevice,
     /// A reason this edition does not know, kept by its code.
     Other(UnknownReason),
 }
@@ -79,6 +81,7 @@ impl Reason {
             Self::Missing => 0x06,
             Self::NotAValue => 0x07,
             Self::OutOfRange => 0x08,
+            Self::WrongDevice => 0x09,
             Self::Other(UnknownReason(code)) => code,
             Self::Exception(code) => 0x100 | code.code() as u16,
         }
@@ -97,6 +100,7 @@ impl Reason {
             0x06 => Self::Missing,
             0x07 => Self::NotAValue,
             0x08 => Self::OutOfRange,
+            0x09 => Self::WrongDevice,
             0x100..=0x1FF => Self::Exception(ExceptionCode::new(code as u8)),
             _ => Self::Other(UnknownReason(code)),
         }
@@ -115,6 +119,7 @@ impl fmt::Display for Reason {
             Self::Missing => f.write_str("missing"),
             Self::NotAValue => f.write_str("not-a-value"),
             Self::OutOfRange => f.write_str("out-of-range"),
+            Self::WrongDevice => f.write_str("wrong-device"),
             Self::Other(UnknownReason(code)) => write!(f, "other-{code:02x}"),
         }
     }
