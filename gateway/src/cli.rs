@@ -1,5 +1,6 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -199,16 +200,15 @@ fn start_log(format: LogFormat) {
 }
 
 fn summary(path: &Path, site: &Site) -> String {
-    let requests: usize = site.devices.iter().map(|device| device.requests.len()).sum();
-    let points: usize = site.devices.iter().map(|device| device.points.len()).sum();
+    let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
     format!(
-        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points} in {requests} requests a round\n  resources  {}\n  broker     {}:{}\n",
+        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  broker     {}:{}\n",
         path.display(),
         site.gateway,
         site.directory,
         site.buses.len(),
         site.devices.len(),
-        site.streams.len(),
+        site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len(),
         site.broker.host,
         site.broker.port,
     )

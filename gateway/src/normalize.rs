@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use ganglion_protocols::modbus::ValueType;
 use ganglion_protocols::{Quality, Reading, Reason, Value};
 use tokio::sync::mpsc;
 
 use crate::monitor::Monitor;
 use crate::pipeline::{Sample, Unnumbered};
-use crate::site::{Point, Scale, Site};
+use crate::site::{Group, Point, Role, Scale, Site};
 
 /// Turns samples into observations until acquire is done; waits where the buffer is full.
 pub async fn run(
@@ -28,11 +29,12 @@ pub async fn run(
     }
 }
 
-/// Returns one observation for each stream of the sample's device; a device that is not the site's has none.
+/// Returns one observation for each stream of the sample's group; a group that is not the site's has none.
 #[must_use]
 pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
-    let Some(device) = site.devices.get(sample.device.0) else { return Vec::new() };
-    let mut observations: Vec<Unnumbered> = device
+    let group = site.devices.get(sample.device.0).and_then(|device| device.groups.get(sample.group));
+    let Some(group) = group else { return Vec::new() };
+    let mut observations: Vec<Unnumbered> = group
         .streams
         .iter()
         .map(|&stream| {
@@ -40,10 +42,10 @@ pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
             Unnumbered { stream, t: sample.t, clock: sample.clock, readings: vec![NOT_READ; width] }
         })
         .collect();
-    for point in device.points.iter() {
+    for point in group.points.iter() {
         let observation = observations.get_mut(point.part);
         if let Some(slot) = observation.and_then(|observation| observation.readings.get_mut(point.place)) {
-            *slot = read(point, sample);
+            *slot = read(group, point, sample);
         }
     }
     observations
@@ -52,27 +54,99 @@ pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
 /// What a property shows when no point of this device fills it.
 const NOT_READ: Reading = Reading { value: None, quality: Quality::Bad(Reason::Missing) };
 
-fn read(point: &Point, sample: &Sample) -> Reading {
-    match value(point, sample) {
+fn read(group: &Group, point: &Point, sample: &Sample) -> Reading {
+    match value(group, point, sample) {
         Ok(value) if within(point.range, value) => Reading { value: Some(value), quality: Quality::Good },
         Ok(value) => Reading { value: Some(value), quality: Quality::Bad(Reason::OutOfRange) },
         Err(reason) => Reading { value: None, quality: Quality::Bad(reason) },
     }
 }
 
-fn value(point: &Point, sample: &Sample) -> Result<Value, Reason> {
-    let answer = sample.answers.get(point.request).ok_or(Reason::WrongLength)?;
-    let items = answer.as_ref().map_err(|&reason| reason)?;
-    let end = point.offset + usize::from(point.value_type.registers());
-    let registers = items.get(point.offset..end).ok_or(Reason::WrongLength)?;
+fn value(group: &Group, point: &Point, sample: &Sample) -> Result<Value, Reason> {
+    let registers = registers(group, sample, point.want, point.first, point.value_type)?;
     let bits = point.value_type.bits(registers, point.word_order).map_err(|_| Reason::WrongLength)?;
     if point.missing == Some(bits) {
         return Err(Reason::Missing);
     }
     let raw = point.value_type.decode(registers, point.word_order).map_err(|_| Reason::NotAValue)?;
-    match point.scale {
-        Some(scale) => scale.apply(raw.value).ok_or(Reason::NotAValue),
-        None => Ok(raw.value),
+    if point.terms.is_empty() {
+        return match point.scale {
+            Some(scale) => scale.apply(raw.value).ok_or(Reason::NotAValue),
+            None => Ok(raw.value),
+        };
+    }
+    let mut made = Made::of(raw.value).ok_or(Reason::NotAValue)?;
+    for term in &point.terms {
+        let registers = self::registers(group, sample, term.want, term.first, term.value_type)?;
+        let number = term.value_type.decode(registers, term.word_order).map_err(|_| Reason::NotAValue)?;
+        made.term(term.role, number.value).ok_or(Reason::NotAValue)?;
+    }
+    made.scaled(point.scale).ok_or(Reason::NotAValue)
+}
+
+/// Returns the registers of a value among the items of its want.
+fn registers<'a>(
+    group: &Group,
+    sample: &'a Sample,
+    want: usize,
+    first: usize,
+    value_type: ValueType,
+) -> Result<&'a [u16], Reason> {
+    let (Some(state), Some(asked)) = (sample.states.get(want), group.wants.get(want)) else {
+        return Err(Reason::WrongLength);
+    };
+    if let Some(reason) = state {
+        return Err(*reason);
+    }
+    let end = first + usize::from(value_type.registers());
+    let within = end <= usize::from(asked.read.count);
+    let registers = sample.words.get(asked.offset + first..asked.offset + end).filter(|_| within);
+    registers.ok_or(Reason::WrongLength)
+}
+
+/// A number while it is made of several registers: one exact ratio as long as the registers are, so that a decimal
+/// exponent gives the digits a person expects.
+struct Made {
+    number: f64,
+    multiply: f64,
+    divide: f64,
+}
+
+/// Largest power of ten that is exact in an `f64`; no device counts further.
+const MAX_EXPONENT: i32 = 22;
+
+impl Made {
+    fn of(value: Value) -> Option<Self> {
+        Some(Self { number: as_f64(value)?, multiply: 1.0, divide: 1.0 })
+    }
+
+    /// Takes a term; parts come before factors whatever their order. `None` when no number can come of it.
+    fn term(&mut self, role: Role, value: Value) -> Option<()> {
+        let number = as_f64(value)?;
+        match role {
+            Role::Part => self.number += number,
+            Role::Factor => self.multiply *= number,
+            Role::Exponent => {
+                let limit = f64::from(MAX_EXPONENT);
+                if number.fract() != 0.0 || !(-limit..=limit).contains(&number) {
+                    return None;
+                }
+                #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most 22")]
+                let power = 10_f64.powi((number as i32).abs());
+                if number < 0.0 {
+                    self.divide *= power;
+                } else {
+                    self.multiply *= power;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn scaled(self, scale: Option<Scale>) -> Option<Value> {
+        let scale = scale.unwrap_or(Scale { multiply: 1.0, divide: 1.0, offset: 0.0 });
+        let (multiply, divide) = (scale.multiply * self.multiply, scale.divide * self.divide);
+        Scale { multiply, divide, offset: scale.offset }.apply(Value::Double(self.number))
     }
 }
 

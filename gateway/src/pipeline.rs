@@ -17,18 +17,22 @@ use crate::monitor::Monitor;
 use crate::site::{DeviceId, Site, StreamId};
 use crate::{acquire, deliver, normalize, status};
 
-/// One poll of one device, as its answers came: from acquire to normalize.
+/// One poll of one group of a device's points, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sample {
     /// The device polled.
     pub device: DeviceId,
+    /// Which of its groups, a place in [`Device::groups`](crate::site::Device::groups).
+    pub group: usize,
     /// When the last answer arrived, or when the poll was given up.
     pub t: Timestamp,
     /// State of the clock then.
     pub clock: Clock,
-    /// One entry for each of the device's requests, in its order: the items read (a coil or discrete input is 0 or 1),
-    /// as many as were asked for, or why there are none.
-    pub answers: Vec<Result<Vec<u16>, Reason>>,
+    /// The items of all the group's wants, each want's at its offset; a coil or discrete input is 0 or 1. What stands in
+    /// the place of a want without items means nothing.
+    pub words: Vec<u16>,
+    /// One entry for each of the group's wants, in its order: why it has no items.
+    pub states: Vec<Option<Reason>>,
 }
 
 /// An observation that the buffer has not numbered yet: from normalize to buffer.

@@ -1,11 +1,13 @@
 //! A validated site: what is polled, what it means, and where it goes. Only [`config`](crate::config) makes one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_drivers::plan::ReadRequest;
+use ganglion_drivers::plan::{Limits, ReadRequest};
+use ganglion_drivers::report::Deadband;
 use ganglion_protocols::Cri;
 use ganglion_protocols::modbus::{UnitId, ValueType, WordOrder};
 
@@ -38,15 +40,21 @@ pub struct DeviceId(pub usize);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StreamId(pub usize);
 
-/// One wire: a serial line or a TCP endpoint.
+/// One wire: a serial line or an endpoint on the network.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Bus {
     /// Name from the site file, unique.
     pub name: String,
     /// How it is reached.
     pub link: Link,
-    /// How long a unit may take from the end of a request to the end of its answer.
+    /// How long a unit may take from the end of a request to the first byte of its answer.
     pub response_timeout: Duration,
+    /// How long after a request was given up its answer may still arrive; zero on Modbus TCP, where transactions tell.
+    pub late_reply: Duration,
+    /// How often a request without a good answer is asked again within its poll.
+    pub retries: u8,
+    /// Most of the bus time that units which do not answer may cost, in percent, 1 to 100.
+    pub dead_unit_share_percent: u8,
     /// The devices on it.
     pub devices: Vec<DeviceId>,
 }
@@ -63,6 +71,30 @@ pub enum Link {
     },
     /// Modbus RTU on a serial port.
     Serial(SerialLink),
+    /// Modbus RTU frames through a serial server (DTU) on the network.
+    RtuOverTcp {
+        /// Who calls whom.
+        endpoint: Endpoint,
+        /// The line behind the serial server, which the gateway cannot set.
+        speed: LineSpeed,
+    },
+}
+
+/// Who opens the TCP connection to a serial server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// The gateway calls the serial server.
+    Connect {
+        /// Host name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// The serial server calls the gateway, which waits here: the only way to one behind a mobile network.
+    Listen {
+        /// Address and port to wait at.
+        address: SocketAddr,
+    },
 }
 
 /// A serial port and its line.
@@ -70,14 +102,32 @@ pub enum Link {
 pub struct SerialLink {
     /// The port, by a stable path such as `/dev/serial/by-path/…`.
     pub path: PathBuf,
+    /// The line.
+    pub speed: LineSpeed,
+    /// Direction control by the kernel; `None` leaves the port as it is, for adapters that switch by themselves.
+    pub rs485: Option<Rs485>,
+    /// Whether the driver is asked to hand bytes over at once: USB adapters else collect them for up to 16 ms.
+    pub low_latency: bool,
+}
+
+/// How characters lie on a serial line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LineSpeed {
     /// Bits per second.
     pub baud: u32,
     /// Parity bit.
     pub parity: Parity,
     /// Stop bits, 1 or 2.
     pub stop_bits: u8,
-    /// How long after a timeout an answer may still arrive: the line is listened to and nothing is asked meanwhile.
-    pub late_reply: Duration,
+}
+
+impl LineSpeed {
+    /// Returns the bits of one character, 10 to 12: start bit, eight data bits, parity bit if any, stop bits.
+    #[must_use]
+    pub fn bits_per_character(self) -> u8 {
+        let parity = u8::from(self.parity != Parity::None);
+        9_u8.saturating_add(parity).saturating_add(self.stop_bits)
+    }
 }
 
 /// Parity of a serial line.
@@ -91,44 +141,152 @@ pub enum Parity {
     Odd,
 }
 
+/// Direction control of an RS-485 transceiver by the kernel (`TIOCSRS485`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rs485 {
+    /// Level of RTS while sending; the other while receiving.
+    pub rts_on_send: bool,
+    /// From RTS to the first bit, whole milliseconds.
+    pub delay_before_send: Duration,
+    /// From the last bit to RTS, whole milliseconds.
+    pub delay_after_send: Duration,
+    /// Whether the port hears itself while it sends.
+    pub rx_during_tx: bool,
+}
+
 /// One Modbus server on a bus.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Device {
     /// Name from the site file, unique in the site.
     pub name: String,
+    /// Name of its template.
+    pub template: String,
     /// Its address on the bus.
     pub unit: UnitId,
+    /// Silence it needs between the end of its answer and the next request to it.
+    pub request_gap: Duration,
+    /// What one request to it may be; the same allocation for devices of one template.
+    pub limits: Arc<DeviceLimits>,
+    /// How it is recognised before its values are believed.
+    pub identity: Option<Identity>,
+    /// Its points by period, the shortest first; never empty.
+    pub groups: Vec<Group>,
+}
+
+/// What one request to a device may be, in the words of [`Limits`](ganglion_drivers::plan::Limits).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceLimits {
+    /// Most registers of one request, 1 to 125.
+    pub max_registers: u16,
+    /// Most coils or discrete inputs of one request, 1 to 2000.
+    pub max_bits: u16,
+    /// Most unwanted items between two wants that may be read along.
+    pub bridge: u16,
+    /// Items that must never be asked for.
+    pub forbidden: Vec<ReadRequest>,
+}
+
+impl DeviceLimits {
+    /// Returns them in the form that plans are made from.
+    #[must_use]
+    pub fn as_limits(&self) -> Limits<'_> {
+        Limits {
+            max_registers: self.max_registers,
+            max_bits: self.max_bits,
+            bridge: self.bridge,
+            forbidden: &self.forbidden,
+        }
+    }
+}
+
+/// A register that tells devices apart: with another value in it, another device answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Where it is.
+    pub want: ReadRequest,
+    /// What its registers hold.
+    pub value_type: ValueType,
+    /// How its bytes lie over the registers.
+    pub word_order: WordOrder,
+    /// The bits it must hold, as [`ValueType::bits`] returns them.
+    pub equals: u64,
+}
+
+/// Points of one device that are read together, at one period. A resource read at two periods has a stream in each group.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Group {
     /// Time from one poll to the next.
-    pub poll_interval: Duration,
-    /// What one poll asks, in order.
-    pub requests: Vec<ReadRequest>,
-    /// What the answers hold; the same allocation for devices of one kind.
+    pub interval: Duration,
+    /// What has to be read, each want once, sorted; the same allocation for devices of one kind.
+    pub wants: Arc<[Want]>,
+    /// What the items mean; the same allocation for devices of one kind.
     pub points: Arc<[Point]>,
     /// The streams its points belong to, each once.
     pub streams: Vec<StreamId>,
+    /// With it only changes are reported, and everything after this long without a report; `None` reports every poll.
+    pub heartbeat: Option<Duration>,
+}
+
+/// Items that one request must read together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Want {
+    /// Where they are.
+    pub read: ReadRequest,
+    /// Place of the first of them in [`Sample::words`](crate::pipeline::Sample::words).
+    pub offset: usize,
 }
 
 /// One configured value of a device: where it is in the answers and what it means.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Point {
-    /// The stream its readings belong to, a place in [`Device::streams`].
+    /// The stream its readings belong to, a place in [`Group::streams`].
     pub part: usize,
     /// Its place among the stream's properties.
     pub place: usize,
-    /// The request that reads it, a place in [`Device::requests`].
-    pub request: usize,
-    /// Its first item in that request's answer, from 0.
-    pub offset: usize,
+    /// The want that reads it, a place in [`Group::wants`].
+    pub want: usize,
+    /// Its first item among those of the want, from 0; not 0 only where a term is read with it from a lower address.
+    pub first: usize,
     /// What its registers hold.
     pub value_type: ValueType,
     /// How its bytes lie over the registers.
     pub word_order: WordOrder,
+    /// Other registers that its value is made of.
+    pub terms: Vec<Term>,
     /// From the device's number to the property's unit; `None` leaves the number as it is.
     pub scale: Option<Scale>,
     /// The device's marker for "no value", compared with the raw bits.
     pub missing: Option<u64>,
     /// Physically possible values, in the property's unit; a value outside is bad, out of range.
     pub range: Option<(f64, f64)>,
+    /// How far the value must move to be reported; `None` reports any change. Without a heartbeat it says nothing.
+    pub deadband: Option<Deadband>,
+}
+
+/// A register that another value depends on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Term {
+    /// What it does to the value.
+    pub role: Role,
+    /// The want that reads it, a place in [`Group::wants`]; the value's own where both must be of one instant.
+    pub want: usize,
+    /// Its first item among those of the want, from 0.
+    pub first: usize,
+    /// What its registers hold.
+    pub value_type: ValueType,
+    /// How its bytes lie over the registers.
+    pub word_order: WordOrder,
+}
+
+/// What a [`Term`] does: the value is `(number + parts) * factors * 10^exponents`, and then scaled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It is added: the decimal fraction of a counter.
+    Part,
+    /// It multiplies: a transformer ratio.
+    Factor,
+    /// It is a power of ten: a place of the decimal point.
+    Exponent,
 }
 
 /// `number * multiply / divide + offset`. A decimal scale such as 0.001 is kept as a division by 1000, which is exact

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ganglion_drivers::schedule::{Schedule, Slot, Turn};
 use ganglion_protocols::Reason;
+use ganglion_protocols::modbus::UnitId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -29,7 +30,7 @@ use self::connection::{Connection, Transport};
 use crate::clock;
 use crate::monitor::Monitor;
 use crate::pipeline::Sample;
-use crate::site::{Bus, Device, DeviceId, Link, Site};
+use crate::site::{Bus, Device, DeviceId, Group, Link, Site};
 
 /// Pause before a task that panicked is started anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -64,7 +65,12 @@ pub fn spawn(
 /// one at place `i` starts `i/n` of that time later.
 fn phase(site: &Site, place: usize) -> Duration {
     let Some(bus) = site.buses.get(place) else { return Duration::ZERO };
-    let intervals = bus.devices.iter().filter_map(|id| site.devices.get(id.0)).map(|device| device.poll_interval);
+    let intervals = bus
+        .devices
+        .iter()
+        .filter_map(|id| site.devices.get(id.0))
+        .flat_map(|device| &device.groups)
+        .map(|group| group.interval);
     let between = intervals.min().unwrap_or_default() / u32::try_from(bus.devices.len().max(1)).unwrap_or(u32::MAX);
     let share = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     between.saturating_mul(share(place)) / share(site.buses.len().max(1))
@@ -119,26 +125,33 @@ impl BusTask {
                 let connection = serial::connection(&self.bus, link);
                 self.serve(connection).await;
             }
+            Link::RtuOverTcp { .. } => {
+                error!(bus = self.bus.name, "this build has no wire for RTU over TCP, the bus is not polled");
+                let mut stop = self.stop.clone();
+                stopped(&mut stop).await;
+            }
         }
     }
 
     async fn serve<T: Transport>(mut self, mut connection: Connection<T>) {
         let site = Arc::clone(&self.site);
-        let devices: Vec<(DeviceId, &Device)> =
-            self.bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?))).collect();
-        let slots: Vec<Slot> = devices.iter().map(|(_, device)| Slot::every(device.poll_interval)).collect();
+        let devices = self.bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?)));
+        let groups: Vec<(DeviceId, &Device, usize, &Group)> = devices
+            .flat_map(|(id, device)| device.groups.iter().enumerate().map(move |(n, group)| (id, device, n, group)))
+            .collect();
+        let slots: Vec<Slot> = groups.iter().map(|(.., group)| Slot::every(group.interval)).collect();
         let start = Instant::now();
         let mut schedule = Schedule::new(slots, self.phase);
         let mut overruns = Overruns::default();
         loop {
             match schedule.next(start.elapsed()) {
                 Turn::Poll { place, missed } => {
-                    let Some(&(id, device)) = devices.get(place) else { return };
+                    let Some(&(id, device, n, group)) = groups.get(place) else { return };
                     overruns.count(&self.bus.name, missed);
                     let sample = tokio::select! {
                         biased;
                         () = stopped(&mut self.stop) => return,
-                        sample = poll(&mut connection, id, device) => sample,
+                        sample = poll(&mut connection, (id, n), device.unit, group) => sample,
                     };
                     self.report(device, &sample);
                     if self.out.send(sample).await.is_err() {
@@ -161,7 +174,7 @@ impl BusTask {
 
     /// Counts the poll, and logs the first one and each change of the device's health.
     fn report(&self, device: &Device, sample: &Sample) {
-        let outcome = sample.answers.iter().rev().find_map(|answer| answer.as_ref().err().copied());
+        let outcome = sample.states.iter().rev().find_map(|state| *state);
         let changed = self.monitor.polled(sample.device, outcome.map_or(Ok(()), Err));
         match outcome {
             _ if !changed => {}
@@ -173,27 +186,36 @@ impl BusTask {
     }
 }
 
-/// Asks everything that one poll of the device asks.
-async fn poll<T: Transport>(connection: &mut Connection<T>, id: DeviceId, device: &Device) -> Sample {
-    let mut answers = Vec::with_capacity(device.requests.len());
+/// Asks everything that one poll of the group asks, a request for each want.
+async fn poll<T: Transport>(
+    connection: &mut Connection<T>,
+    (device, n): (DeviceId, usize),
+    unit: UnitId,
+    group: &Group,
+) -> Sample {
+    let mut words = Vec::new();
+    let mut states = Vec::with_capacity(group.wants.len());
     let mut arrived = None;
     let mut silent = false;
-    for request in &device.requests {
+    for want in group.wants.iter() {
+        words.resize(want.offset, 0);
         if silent {
             // A silent unit costs one timeout, not one for each request.
-            answers.push(Err(Reason::Timeout));
+            states.push(Some(Reason::Timeout));
             continue;
         }
-        let answer = connection.ask(device.unit, request).await;
+        let answer = connection.ask(unit, &want.read).await;
         match answer {
             Ok(_) | Err(Reason::Exception(_)) => arrived = Some(clock::now()),
             Err(Reason::Timeout) => silent = true,
             Err(_) => {}
         }
-        answers.push(answer);
+        states.push(answer.as_ref().err().copied());
+        words.extend(answer.unwrap_or_default());
     }
+    words.resize(group.wants.last().map_or(0, |want| want.offset + usize::from(want.read.count)), 0);
     let t = arrived.unwrap_or_else(clock::now);
-    Sample { device: id, t, clock: clock::state(), answers }
+    Sample { device, group: n, t, clock: clock::state(), words, states }
 }
 
 /// Polls that a bus had no time for.

@@ -34,20 +34,19 @@ const REQUEST_BYTES: u32 = 8;
 
 /// Returns the connection of a serial bus, its port not open yet.
 pub(super) fn connection(bus: &Bus, link: &SerialLink) -> Connection<SerialTransport> {
-    let (link, response_timeout) = (link.clone(), bus.response_timeout);
-    Connection::new(&bus.name, move || Box::pin(open(link.clone(), response_timeout)))
+    let (link, response_timeout, late_reply) = (link.clone(), bus.response_timeout, bus.late_reply);
+    Connection::new(&bus.name, move || Box::pin(open(link.clone(), response_timeout, late_reply)))
 }
 
-async fn open(link: SerialLink, response_timeout: Duration) -> io::Result<SerialTransport> {
+async fn open(link: SerialLink, response_timeout: Duration, late_reply: Duration) -> io::Result<SerialTransport> {
     let reactor = tokio::runtime::Handle::current();
-    let bits = bits_per_character(&link);
+    let (baud, bits) = (link.speed.baud, link.speed.bits_per_character());
     let timing = Timing {
-        gap: frame_gap(link.baud, bits),
+        gap: frame_gap(baud, bits),
         // The request only enters the kernel's buffer when it is written; the unit has it this much later.
-        answer: response_timeout.saturating_add(character_time(link.baud, bits).saturating_mul(REQUEST_BYTES)),
+        answer: response_timeout.saturating_add(character_time(baud, bits).saturating_mul(REQUEST_BYTES)),
         patience: response_timeout,
     };
-    let late_reply = link.late_reply;
     // Opening makes several ioctls that can stall on a broken adapter.
     let stream = spawn_blocking(move || {
         let _entered = reactor.enter();
@@ -61,14 +60,14 @@ async fn open(link: SerialLink, response_timeout: Duration) -> io::Result<Serial
 }
 
 fn open_port(link: &SerialLink) -> io::Result<SerialStream> {
-    let builder = tokio_serial::new(link.path.to_string_lossy(), link.baud)
+    let builder = tokio_serial::new(link.path.to_string_lossy(), link.speed.baud)
         .data_bits(DataBits::Eight)
-        .parity(match link.parity {
+        .parity(match link.speed.parity {
             Parity::None => tokio_serial::Parity::None,
             Parity::Even => tokio_serial::Parity::Even,
             Parity::Odd => tokio_serial::Parity::Odd,
         })
-        .stop_bits(if link.stop_bits == 2 { StopBits::Two } else { StopBits::One })
+        .stop_bits(if link.speed.stop_bits == 2 { StopBits::Two } else { StopBits::One })
         .flow_control(FlowControl::None)
         .exclusive(true);
     SerialStream::open(&builder).map_err(|error| open_error(&link.path, &error))
@@ -84,12 +83,6 @@ fn open_error(path: &Path, error: &tokio_serial::Error) -> io::Error {
         tokio_serial::ErrorKind::Io(kind) => io::Error::new(kind, format!("{path}: {error}")),
         _ => io::Error::other(format!("{path}: {error}")),
     }
-}
-
-/// Start bit, eight data bits, parity bit if any, stop bits.
-fn bits_per_character(link: &SerialLink) -> u8 {
-    let parity = u8::from(link.parity != Parity::None);
-    9_u8.saturating_add(parity).saturating_add(link.stop_bits)
 }
 
 struct Timing {
@@ -161,21 +154,6 @@ impl SerialTransport {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_character_is_ten_to_twelve_bits() {
-        let link = |parity, stop_bits| SerialLink {
-            path: "/dev/ttyS1".into(),
-            baud: 9_600,
-            parity,
-            stop_bits,
-            late_reply: Duration::ZERO,
-        };
-        assert_eq!(bits_per_character(&link(Parity::None, 1)), 10);
-        assert_eq!(bits_per_character(&link(Parity::None, 2)), 11);
-        assert_eq!(bits_per_character(&link(Parity::Even, 1)), 11);
-        assert_eq!(bits_per_character(&link(Parity::Odd, 2)), 12);
-    }
 
     #[test]
     fn a_port_held_by_another_process_is_named() {

@@ -17,7 +17,8 @@ use super::site_keys::BUFFER;
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
 use crate::site::{
-    BrokerSettings, BufferSettings, Bus, Device, DeviceId, Link, NamedProperty, Parity, Point, SerialLink, Site, Stream,
+    BrokerSettings, BufferSettings, Bus, Device, DeviceId, Endpoint, LineSpeed, Link, NamedProperty, Parity, Point,
+    SerialLink, Site, Stream, Want,
 };
 
 /// Class of gateways.
@@ -160,6 +161,7 @@ pub(super) struct Plant {
     pub(super) sources: BTreeMap<Cri, Vec<Source>>,
     properties: Vec<Arc<[NamedProperty]>>,
     points: Vec<Arc<[Point]>>,
+    wants: Vec<Arc<[Want]>>,
     /// A bus or device of the file is not among them.
     incomplete: bool,
 }
@@ -181,6 +183,11 @@ impl Plant {
     /// Returns the points, kept once for all that are equal.
     pub(super) fn points(&mut self, list: Vec<Point>) -> Arc<[Point]> {
         once_for_all(&mut self.points, list)
+    }
+
+    /// Returns the wants, kept once for all that are equal.
+    pub(super) fn wants(&mut self, list: Vec<Want>) -> Arc<[Want]> {
+        once_for_all(&mut self.wants, list)
     }
 
     fn bus(&mut self, findings: &mut Findings, city: &mut City, shelf: &mut Shelf, table: &Table, folder: &Path) {
@@ -216,6 +223,9 @@ impl Plant {
                 name: table.text("name")?.value.to_owned(),
                 link: link?,
                 response_timeout: millis(table, "response_timeout_ms")?,
+                late_reply: millis(table, "late_reply_ms").unwrap_or_default(),
+                retries: 2,
+                dead_unit_share_percent: 5,
                 devices,
             })
         };
@@ -261,13 +271,8 @@ fn link(findings: &mut Findings, table: &Table, folder: &Path) -> Option<Link> {
         "odd" => Parity::Odd,
         _ => Parity::Even,
     };
-    Some(Link::Serial(SerialLink {
-        path: folder.join(port.value),
-        baud: table.number("baud")?,
-        parity,
-        stop_bits: table.number("stop_bits")?,
-        late_reply: millis(table, "late_reply_ms")?,
-    }))
+    let speed = LineSpeed { baud: table.number("baud")?, parity, stop_bits: table.number("stop_bits")? };
+    Some(Link::Serial(SerialLink { path: folder.join(port.value), speed, rs485: None, low_latency: true }))
 }
 
 /// Returns what two buses may not share, and where it is said.
@@ -275,6 +280,12 @@ fn endpoint(table: &Table, link: &Link) -> Option<(String, Place)> {
     match link {
         Link::Tcp { host, port } => Some((format!("{}:{port}", host.to_lowercase()), table.text("host")?.place)),
         Link::Serial(serial) => Some((shown(&serial.path), table.text("port")?.place)),
+        Link::RtuOverTcp { endpoint: Endpoint::Connect { host, port }, .. } => {
+            Some((format!("{}:{port}", host.to_lowercase()), table.text("host")?.place))
+        }
+        Link::RtuOverTcp { endpoint: Endpoint::Listen { address }, .. } => {
+            Some((format!("listening at {address}"), table.text("listen")?.place))
+        }
     }
 }
 

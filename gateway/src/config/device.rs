@@ -1,11 +1,12 @@
-//! One device of a site: its template tied to identifiers, checked against the code directory, planned.
+//! One device of a site: its template tied to identifiers, checked against the code directory, grouped by period.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ganglion_drivers::plan::{ReadRequest, merge};
+use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{UnitId, ValueType};
 use ganglion_protocols::{Class, Cri};
 
@@ -15,7 +16,7 @@ use super::keys::{Item, Table};
 use super::report::{At, Findings, Place, nearest};
 use super::template::{Template, TemplatePoint};
 use super::values::listed;
-use crate::site::{Device, NamedProperty, Point, Stream, StreamId};
+use crate::site::{Device, Group, NamedProperty, Point, Stream, StreamId, Term, Want};
 
 /// Templates read so far. Each is read once, so what is wrong with it is said once, however many devices use it.
 pub(super) struct Shelf {
@@ -82,7 +83,8 @@ impl Wiring {
     ) -> Option<Device> {
         let (directory, shelf) = city;
         self.check_names(findings, template, table);
-        let mut build = Build { parts: Vec::new(), points: Vec::new(), wants: Vec::new() };
+        let mut build = Build { groups: BTreeMap::new() };
+        let interval = millis(table, "poll_interval_ms");
         for point in &template.points {
             let Some(at) = self.resource_of(point) else { continue };
             let class = at.value.class();
@@ -90,26 +92,26 @@ impl Wiring {
                 continue;
             }
             match property(findings, directory, point, class, table) {
-                Some(entry) => build.point(directory, point, at, entry),
+                Some(entry) => {
+                    let interval = point.interval.or(interval).unwrap_or_default();
+                    build.groups.entry(interval).or_default().point(directory, point, at, entry);
+                }
                 None => shelf.judged.push((point.place, class)),
             }
         }
         let name = table.text("name")?.value;
         build.check_sources(findings, name, plant);
-        let requests = build.plan(template);
-        let mut streams = Vec::new();
-        for Part { resource, domain, properties, .. } in build.parts {
-            streams.push(StreamId(plant.streams.len()));
-            let properties = plant.properties(properties);
-            plant.streams.push(Stream { resource, domain, properties });
-        }
+        let groups = build.groups.into_iter().map(|(interval, group)| group.finish(interval, plant));
+        let groups = groups.collect();
+        interval?;
         Some(Device {
             name: name.to_owned(),
+            template: table.text("template")?.value.to_owned(),
             unit: unit?,
-            poll_interval: millis(table, "poll_interval_ms")?,
-            requests,
-            points: plant.points(build.points),
-            streams,
+            request_gap: Duration::ZERO,
+            limits: Arc::clone(&template.limits),
+            identity: None,
+            groups,
         })
     }
 
@@ -218,9 +220,16 @@ fn property<'a>(
 
 /// A device while it is built.
 struct Build {
+    /// Its points by period.
+    groups: BTreeMap<Duration, GroupBuild>,
+}
+
+#[derive(Default)]
+struct GroupBuild {
     parts: Vec<Part>,
     points: Vec<Point>,
-    wants: Vec<ReadRequest>,
+    /// For each point: what reads it, and what reads its terms.
+    reads: Vec<(ReadRequest, Vec<ReadRequest>)>,
 }
 
 /// What will be one stream.
@@ -232,7 +241,7 @@ struct Part {
     properties: Vec<NamedProperty>,
 }
 
-impl Build {
+impl GroupBuild {
     fn point(&mut self, directory: &Directory, point: &TemplatePoint, at: &At<Cri>, entry: &PropertyEntry) {
         let known = self.parts.iter().position(|part| part.resource == at.value);
         let part = known.unwrap_or(self.parts.len());
@@ -241,24 +250,60 @@ impl Build {
             self.parts.push(Part { place: at.place, resource: at.value, domain, properties: Vec::new() });
         }
         let Some(owner) = self.parts.get_mut(part) else { return };
+        let terms = point.terms.iter().map(|term| Term {
+            role: term.role,
+            want: 0,
+            first: term.first,
+            value_type: term.value_type,
+            word_order: term.word_order,
+        });
         self.points.push(Point {
             part,
             place: owner.properties.len(),
-            request: 0,
-            offset: 0,
+            want: 0,
+            first: point.first,
             value_type: point.value_type,
             word_order: point.word_order,
+            terms: terms.collect(),
             scale: point.scale,
             missing: point.missing,
             range: entry.range,
+            deadband: point.deadband,
         });
         owner.properties.push(NamedProperty { name: point.name(), unit: entry.unit.clone() });
-        self.wants.push(point.want);
+        self.reads.push((point.want, point.terms.iter().map(|term| term.want).collect()));
     }
 
+    /// Puts the wants in order and says for each point where in them it is.
+    fn finish(mut self, interval: Duration, plant: &mut Plant) -> Group {
+        let mut reads: Vec<_> = self.reads.iter().flat_map(|(own, terms)| terms.iter().chain([own])).copied().collect();
+        reads.sort_unstable();
+        reads.dedup();
+        let place = |read: &ReadRequest| reads.partition_point(|other| other < read);
+        for (point, (own, terms)) in self.points.iter_mut().zip(&self.reads) {
+            point.want = place(own);
+            point.terms.iter_mut().zip(terms).for_each(|(term, read)| term.want = place(read));
+        }
+        let wants = reads.into_iter().scan(0, |next, read| {
+            let offset = *next;
+            *next += usize::from(read.count);
+            Some(Want { read, offset })
+        });
+        let wants = plant.wants(wants.collect());
+        let mut streams = Vec::new();
+        for Part { resource, domain, properties, .. } in self.parts {
+            streams.push(StreamId(plant.streams.len()));
+            let properties = plant.properties(properties);
+            plant.streams.push(Stream { resource, domain, properties });
+        }
+        Group { interval, wants, points: plant.points(self.points), streams, heartbeat: None }
+    }
+}
+
+impl Build {
     /// Refuses a property of a resource that another device, or another name of this one, reads already.
     fn check_sources(&self, findings: &mut Findings, device: &str, plant: &mut Plant) {
-        for part in &self.parts {
+        for part in self.groups.values().flat_map(|group| &group.parts) {
             let Part { place, resource, .. } = part;
             let properties = plant.properties(part.properties.clone());
             let sources = plant.sources.entry(*resource).or_default();
@@ -290,20 +335,5 @@ impl Build {
                 .other(first, format!("read from {other:?} already"))
                 .help("one property of one resource has one source (一数一源); check which identifier is wrong");
         }
-    }
-
-    /// Makes the requests and says for each point where in them it is.
-    fn plan(&mut self, template: &Template) -> Vec<ReadRequest> {
-        let mut sorted = self.wants.clone();
-        sorted.sort_unstable();
-        // Every want was allowed when the template was read.
-        let requests: Vec<_> = merge(&sorted, template.limits()).filter_map(Result::ok).collect();
-        for (point, want) in self.points.iter_mut().zip(&self.wants) {
-            if let Some(place) = requests.iter().position(|request| request.covers(*want)) {
-                point.request = place;
-                point.offset = requests.get(place).map_or(0, |r| usize::from(want.address.saturating_sub(r.address)));
-            }
-        }
-        requests
     }
 }

@@ -5,8 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use ganglion_drivers::plan::{Limits, PlanError, ReadRequest};
+use ganglion_drivers::plan::{PlanError, ReadRequest};
+use ganglion_drivers::report::Deadband;
 use ganglion_protocols::modbus::{BitField, Table as ModbusTable, ValueType, WordOrder};
 
 use super::directory::is_property_name;
@@ -15,7 +18,7 @@ use super::keys::{self, Table};
 use super::number;
 use super::report::{At, Findings, Place, nearest};
 use super::template_keys::TEMPLATE_FILE;
-use crate::site::Scale;
+use crate::site::{DeviceLimits, Role, Scale};
 
 /// Most points of one template, channels counted one by one.
 const MAX_POINTS: usize = 65_536;
@@ -25,10 +28,8 @@ const MAX_POINTS: usize = 65_536;
 pub(super) struct Template {
     /// Its points, each channel on its own.
     pub(super) points: Vec<TemplatePoint>,
-    max_registers: u16,
-    max_bits: u16,
-    bridge: u16,
-    forbidden: Vec<ReadRequest>,
+    /// What one request may be.
+    pub(super) limits: Arc<DeviceLimits>,
 }
 
 /// One value of the device.
@@ -44,13 +45,32 @@ pub(super) struct TemplatePoint {
     pub(super) resource: Option<String>,
     /// What has to be read.
     pub(super) want: ReadRequest,
+    /// Its first item in that.
+    pub(super) first: usize,
     pub(super) value_type: ValueType,
     pub(super) word_order: WordOrder,
+    /// Other registers that its value is made of.
+    pub(super) terms: Vec<TemplateTerm>,
     pub(super) scale: Option<Scale>,
     pub(super) missing: Option<u64>,
     /// Unit after the scale.
     pub(super) unit: At<String>,
+    /// Time from one poll to the next, if the device's does not suit it.
+    pub(super) interval: Option<Duration>,
+    pub(super) deadband: Option<Deadband>,
     overlap: bool,
+}
+
+/// A register that another value depends on.
+#[derive(Clone, Debug)]
+pub(super) struct TemplateTerm {
+    pub(super) role: Role,
+    /// What has to be read.
+    pub(super) want: ReadRequest,
+    /// Its first item in that.
+    pub(super) first: usize,
+    pub(super) value_type: ValueType,
+    pub(super) word_order: WordOrder,
 }
 
 impl TemplatePoint {
@@ -94,13 +114,13 @@ impl Template {
                 .help("a template has the name of its file, so that nobody copies one and forgets to rename it");
         }
         let notation = head.text("address_notation").map_or("from-0", |notation| notation.value);
-        let mut template = Self {
-            points: Vec::new(),
+        let limits = DeviceLimits {
             max_registers: head.number("max_registers").unwrap_or(1),
             max_bits: head.number("max_bits").unwrap_or(1),
             bridge: head.number("bridge").unwrap_or(0),
             forbidden: head.tables("forbidden").flat_map(|range| forbidden(findings, range, notation)).collect(),
         };
+        let mut template = Self { points: Vec::new(), limits: Arc::new(limits) };
         let word_order = head.text("word_order").and_then(|order| word_order(order.value)).unwrap_or_default();
         for table in file.tables("point") {
             let Some(first) = point(findings, table, notation, word_order) else { continue };
@@ -117,16 +137,6 @@ impl Template {
         Some(template)
     }
 
-    /// Returns what one request may be.
-    pub(super) fn limits(&self) -> Limits<'_> {
-        Limits {
-            max_registers: self.max_registers,
-            max_bits: self.max_bits,
-            bridge: self.bridge,
-            forbidden: &self.forbidden,
-        }
-    }
-
     /// Returns the names it gives to resources, each once.
     pub(super) fn resources(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.points.iter().filter_map(|point| point.resource.as_deref()).collect();
@@ -136,7 +146,8 @@ impl Template {
     }
 
     fn check_reads(&self, findings: &mut Findings, table: &Table, points: &[TemplatePoint]) {
-        let refused = points.iter().find_map(|point| self.limits().allow(point.want).err().map(|error| (point, error)));
+        let refused =
+            points.iter().find_map(|point| self.limits.as_limits().allow(point.want).err().map(|error| (point, error)));
         let Some((point, error)) = refused else { return };
         let help = match error {
             PlanError::TooLong { .. } => "one request must hold a whole value; see `max_registers`",
@@ -338,11 +349,15 @@ fn point(findings: &mut Findings, table: &Table, notation: &str, order: WordOrde
         channel,
         resource: table.text("resource").map(|name| name.value.to_owned()),
         want: ReadRequest { table: modbus, address: address?, count: value_type.registers() },
+        first: 0,
         value_type,
         word_order: table.text("word_order").and_then(|order| word_order(order.value)).unwrap_or(order),
+        terms: Vec::new(),
         scale: scale?,
         missing: missing?,
         unit: At { value: unit.value.to_owned(), place: unit.place },
+        interval: None,
+        deadband: None,
         overlap: table.flag("overlap"),
     })
 }

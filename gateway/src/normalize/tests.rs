@@ -7,27 +7,32 @@ use ganglion_protocols::modbus::{BitField, ExceptionCode, Table, UnitId, ValueTy
 use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 
 use super::*;
-use crate::site::{BrokerSettings, BufferSettings, Device, DeviceId, NamedProperty, Stream, StreamId};
+use crate::site::{
+    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, NamedProperty, Stream, StreamId, Term, Want,
+};
 
 fn cri(serial: u32) -> Cri {
     Cri::new(Division::new(330_502).unwrap(), Class::new(9601).unwrap(), Serial::new(serial).unwrap())
 }
 
-fn point(request: usize, offset: usize, value_type: ValueType) -> Point {
+/// A point of a want, both by their places.
+fn point(want: usize, first: usize, value_type: ValueType) -> Point {
     Point {
         part: 0,
         place: 0,
-        request,
-        offset,
+        want,
+        first,
         value_type,
         word_order: WordOrder::Abcd,
+        terms: Vec::new(),
         scale: None,
         missing: None,
         range: None,
+        deadband: None,
     }
 }
 
-/// A site of one device whose points each fill one property of one stream, or of the stream they name.
+/// A site of one device with two wants of four registers, whose points each fill one property of one stream, or of the stream they name.
 fn site(points: Vec<Point>, streams: usize) -> Site {
     let properties = |stream| {
         let count = points.iter().filter(|point| point.part == stream).count();
@@ -47,11 +52,18 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
             .collect(),
         devices: vec![Device {
             name: "d".to_owned(),
+            template: "t".to_owned(),
             unit: UnitId(1),
-            poll_interval: Duration::from_secs(1),
-            requests: vec![ReadRequest { table: Table::HoldingRegister, address: 0, count: 4 }],
-            points: points.into(),
-            streams: (0..streams).map(StreamId).collect(),
+            request_gap: Duration::ZERO,
+            limits: Arc::new(DeviceLimits { max_registers: 125, max_bits: 2000, bridge: 0, forbidden: Vec::new() }),
+            identity: None,
+            groups: vec![Group {
+                interval: Duration::from_secs(1),
+                wants: [want(0, 0), want(100, 4)].into(),
+                points: points.into(),
+                streams: (0..streams).map(StreamId).collect(),
+                heartbeat: None,
+            }],
         }],
         buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
         broker: BrokerSettings {
@@ -69,8 +81,15 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
     }
 }
 
+fn want(address: u16, offset: usize) -> Want {
+    Want { read: ReadRequest { table: Table::HoldingRegister, address, count: 4 }, offset }
+}
+
+/// A sample whose answers are of four registers each.
 fn sample(answers: Vec<Result<Vec<u16>, Reason>>) -> Sample {
-    Sample { device: DeviceId(0), t: Timestamp::from_unix_nanos(7), clock: Clock::default(), answers }
+    let states = answers.iter().map(|answer| answer.as_ref().err().copied()).collect();
+    let words = answers.into_iter().flat_map(|answer| answer.unwrap_or(vec![0xDEAD; 4])).collect();
+    Sample { device: DeviceId(0), group: 0, t: Timestamp::from_unix_nanos(7), clock: Clock::default(), words, states }
 }
 
 fn only_reading(point: Point, answer: Result<Vec<u16>, Reason>) -> Reading {
@@ -131,9 +150,16 @@ fn a_request_without_an_answer_makes_only_its_own_points_bad() {
 }
 
 #[test]
-fn a_short_answer_never_lends_a_value_from_elsewhere() {
-    let reading = only_reading(point(0, 3, ValueType::U32), Ok(vec![1, 2, 3, 4]));
-    assert_eq!(reading, Reading { value: None, quality: Quality::Bad(Reason::WrongLength) });
+fn a_value_that_leaves_its_want_never_takes_registers_from_the_next() {
+    let site = site(vec![point(0, 3, ValueType::U32)], 1);
+    let observations = observe(&site, &sample(vec![Ok(vec![1, 2, 3, 4]), Ok(vec![5, 6, 7, 8])]));
+    let wrong = Reading { value: None, quality: Quality::Bad(Reason::WrongLength) };
+    assert_eq!(observations[0].readings[0], wrong);
+    let mut short = sample(vec![Ok(vec![1, 2, 3, 4])]);
+    short.words.truncate(1);
+    assert_eq!(observe(&self::site(vec![point(0, 1, ValueType::U16)], 1), &short)[0].readings[0], wrong);
+    short.states.clear();
+    assert_eq!(observe(&self::site(vec![point(0, 0, ValueType::U16)], 1), &short)[0].readings[0], wrong);
 }
 
 #[test]
@@ -154,4 +180,51 @@ fn a_marker_of_a_bit_field_is_looked_for_in_the_field_and_nowhere_else() {
     assert_eq!(reading, Reading { value: None, quality: Quality::Bad(Reason::Missing) });
     let reading = only_reading(point, Ok(vec![0xFF3F, 0, 0, 0]));
     assert_eq!(reading, Reading { value: Some(Value::Uint(3)), quality: Quality::Good });
+}
+
+fn term(role: Role, want: usize, first: usize, value_type: ValueType) -> Term {
+    Term { role, want, first, value_type, word_order: WordOrder::Abcd }
+}
+
+#[test]
+fn a_decimal_exponent_in_its_own_register_gives_the_digits_a_person_expects() {
+    let point = Point { terms: vec![term(Role::Exponent, 0, 1, ValueType::I16)], ..point(0, 0, ValueType::U16) };
+    for (exponent, expected) in [(0xFFFD_u16, 0.412), (0, 412.0), (2, 41_200.0), (0xFFEA, 412e-22)] {
+        let reading = only_reading(point.clone(), Ok(vec![412, exponent, 0, 0]));
+        assert_eq!(reading, Reading { value: Some(Value::Double(expected)), quality: Quality::Good }, "{exponent:04x}");
+    }
+    let thousandths = Some(Scale { multiply: 1.0, divide: 1000.0, offset: 0.0 });
+    let reading = only_reading(Point { scale: thousandths, ..point }, Ok(vec![7, 1, 0, 0]));
+    assert_eq!(reading.value, Some(Value::Double(0.07)));
+}
+
+#[test]
+fn an_exponent_that_no_device_means_makes_no_value() {
+    for (value_type, registers) in [
+        (ValueType::I16, [23, 0]),
+        (ValueType::I16, [0x8000, 0]),
+        (ValueType::U16, [0xFFFF, 0]),
+        (ValueType::F32, [0x3FC0, 0]),
+        (ValueType::F32, [0x7FC0, 0]),
+    ] {
+        let point = Point { terms: vec![term(Role::Exponent, 0, 1, value_type)], ..point(0, 0, ValueType::U16) };
+        let reading = only_reading(point, Ok(vec![412, registers[0], registers[1], 0]));
+        let wrong = Reading { value: None, quality: Quality::Bad(Reason::NotAValue) };
+        assert_eq!(reading, wrong, "{value_type:?} {registers:?}");
+    }
+}
+
+#[test]
+fn a_value_of_several_registers_is_the_sum_of_its_parts_times_factors_and_exponents() {
+    let terms = vec![
+        term(Role::Exponent, 1, 0, ValueType::I16),
+        term(Role::Factor, 1, 1, ValueType::U16),
+        term(Role::Part, 0, 2, ValueType::F32),
+    ];
+    let site = site(vec![Point { terms, ..point(0, 0, ValueType::I32) }], 1);
+    let (first, second) = (vec![0xFFFF, 0xFFFE, 0xBF00, 0], vec![0xFFFF, 80, 0, 0]);
+    let reading = observe(&site, &sample(vec![Ok(first.clone()), Ok(second)]))[0].readings[0];
+    assert_eq!(reading, Reading { value: Some(Value::Double(-20.0)), quality: Quality::Good }, "(-2 - 0.5) * 80 / 10");
+    let reading = observe(&site, &sample(vec![Ok(first), Err(Reason::Timeout)]))[0].readings[0];
+    assert_eq!(reading, Reading { value: None, quality: Quality::Bad(Reason::Timeout) });
 }
