@@ -1,0 +1,261 @@
+//! What an outcome does to the job that asked and to what is known of the unit.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use ganglion_protocols::Reason;
+use ganglion_protocols::modbus::ExceptionCode;
+
+use super::job::{Ask, Job, Purpose};
+use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENT_CONNECTION};
+use crate::client::{Failure, Framing, Outcome};
+use crate::learn::Verdict;
+use crate::plan::ReadRequest;
+
+/// Pause before a unit that said it is busy is asked again; it doubles with each time.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a busy unit is asked again within one poll.
+const BUSY_TRIES: u8 = 5;
+
+/// How often what is left of one poll is planned anew because a block was refused; more is no device but noise.
+const MOST_REPLANS: usize = 256;
+
+impl Bus {
+    /// Deals with the end of the exchange under way.
+    pub(super) fn settle(&mut self, now: Duration, outcome: Outcome) {
+        match self.flight.take() {
+            None => {}
+            Some(Flight::Errand { errand, sent }) => self.settle_errand(now, errand, sent, outcome),
+            Some(Flight::Job { job, ask, sent }) => self.settle_job(now, job, ask, sent, outcome),
+        }
+    }
+
+    fn settle_job(&mut self, now: Duration, mut job: Job, ask: Ask, sent: Duration, outcome: Outcome) {
+        self.judge(now, job.unit, sent, outcome);
+        match outcome {
+            Outcome::Answered { .. } => {
+                job.answered_at = Some(now);
+                let items = items(ask.request, self.client.answer());
+                self.take_items(now, &mut job, ask, &items);
+            }
+            Outcome::Refused(code) => {
+                job.answered_at = Some(now);
+                self.refused(now, &mut job, ask, code);
+            }
+            Outcome::Failed(failure) => self.unanswered(now, &mut job, ask, failure),
+            // Nobody polls everybody.
+            Outcome::Sent => job.fail(&self.tasks, ask.request, Reason::Timeout),
+        }
+        if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
+            job.fail_rest(Reason::Timeout);
+        }
+        self.keep_or_finish(now, job);
+    }
+
+    /// Notes what an outcome says about the unit itself.
+    pub(super) fn judge(&mut self, now: Duration, place: usize, sent: Duration, outcome: Outcome) {
+        let cost = now.saturating_sub(sent);
+        let Some(unit) = self.units.get_mut(place) else { return };
+        unit.ready_at = now.saturating_add(unit.settings.request_gap);
+        let counts = &mut unit.counts;
+        counts.bus_time = counts.bus_time.saturating_add(cost);
+        let silent = match outcome {
+            Outcome::Answered { turnaround } => {
+                unit.turnaround.answered(turnaround);
+                counts.answered = counts.answered.saturating_add(1);
+                false
+            }
+            Outcome::Refused(code) => {
+                counts.exceptions = counts.exceptions.saturating_add(1);
+                // A gateway in between answers in place of a unit that it cannot reach.
+                code == ExceptionCode::GATEWAY_PATH_UNAVAILABLE
+                    || code == ExceptionCode::GATEWAY_TARGET_DEVICE_FAILED_TO_RESPOND
+            }
+            Outcome::Failed(Failure::Timeout) => {
+                unit.turnaround.missed();
+                counts.timeouts = counts.timeouts.saturating_add(1);
+                true
+            }
+            Outcome::Failed(_) => {
+                counts.unusable = counts.unusable.saturating_add(1);
+                return;
+            }
+            Outcome::Sent => return,
+        };
+        if silent {
+            if unit.breaker.failed(now, cost) {
+                unit.check_at = unit.settings.identity.map(|_| now);
+                self.events.push_back(Event::Silent { unit: place });
+                self.stretch();
+            }
+            self.doubt_connection(now);
+        } else if unit.breaker.answered() {
+            for &task in &unit.tasks {
+                if self.tasks.get(task).is_some_and(|task| task.missed_out) {
+                    self.schedule.call(task, now);
+                }
+            }
+            self.events.push_back(Event::Back { unit: place });
+            self.stretch();
+        }
+    }
+
+    /// Gives a network connection up over which nothing comes any more.
+    fn doubt_connection(&mut self, now: Duration) {
+        let network = matches!(self.framing, Framing::Tcp);
+        if network && now.saturating_sub(self.heard_at) >= SILENT_CONNECTION {
+            self.heard_at = now;
+            self.events.push_back(Event::Replace { reason: Reason::Timeout });
+        }
+    }
+
+    fn take_items(&mut self, now: Duration, job: &mut Job, ask: Ask, items: &[u16]) {
+        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        if unit.memory.answered(now, ask.request) {
+            unit.replan();
+            self.events.push_back(Event::Learnt { unit: job.unit });
+            self.stretch();
+        }
+        match ask.purpose {
+            Purpose::Points => job.fill(&self.tasks, ask.request, items),
+            Purpose::Probe => {}
+            Purpose::Identity => {
+                let holds = unit.settings.identity.is_none_or(|identity| identity.holds(items));
+                let found = unit.settings.identity.and_then(|identity| {
+                    identity.value_type.bits(items, identity.word_order).ok()
+                });
+                self.identified(now, job, holds, found);
+            }
+        }
+    }
+
+    /// Takes the values of the right device only.
+    fn identified(&mut self, now: Duration, job: &mut Job, holds: bool, found: Option<u64>) {
+        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        let was_wrong = core::mem::replace(&mut unit.wrong, !holds);
+        if holds {
+            unit.check_at = Some(now.saturating_add(IDENTITY_EVERY));
+            if was_wrong {
+                self.events.push_back(Event::RightDevice { unit: job.unit });
+            }
+        } else {
+            unit.check_at = Some(now);
+            job.fail_rest(Reason::WrongDevice);
+            if !was_wrong {
+                self.events.push_back(Event::WrongDevice { unit: job.unit, found });
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) {
+        let reason = Reason::Exception(code);
+        ask.attempts = ask.attempts.saturating_add(1);
+        if code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE {
+            if ask.attempts > BUSY_TRIES {
+                job.fail(&self.tasks, ask.request, reason);
+            } else {
+                let pause = BUSY_PAUSE.saturating_mul(1_u32.checked_shl(u32::from(ask.attempts)).unwrap_or(1) >> 1);
+                job.not_before = now.saturating_add(pause);
+                job.asks.push_front(ask);
+            }
+            return;
+        }
+        match ask.purpose {
+            Purpose::Probe => return,
+            Purpose::Identity => {
+                if ask.attempts > self.retries {
+                    self.identified(now, job, false, None);
+                } else {
+                    job.asks.push_front(ask);
+                }
+                return;
+            }
+            Purpose::Points => {}
+        }
+        let wants = job.open(&self.tasks, Some(ask.request));
+        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        match unit.memory.refused(now, ask.request, code, &wants) {
+            Verdict::Cut if job.replans < MOST_REPLANS => {
+                self.learnt(job.unit);
+                self.replan(job);
+            }
+            Verdict::Cut => job.fail(&self.tasks, ask.request, reason),
+            Verdict::Point => {
+                // Noise can look like an exception; a point is not given up for one.
+                if ask.attempts > self.retries || unit.memory.parked(ask.request) {
+                    job.fail(&self.tasks, ask.request, reason);
+                } else {
+                    job.asks.push_front(ask);
+                }
+                self.learnt(job.unit);
+            }
+            Verdict::Nothing if ask.attempts > self.retries => job.fail(&self.tasks, ask.request, reason),
+            Verdict::Nothing => {
+                job.not_before = now.saturating_add(BUSY_PAUSE);
+                job.asks.push_front(ask);
+            }
+        }
+    }
+
+    fn learnt(&mut self, place: usize) {
+        if let Some(unit) = self.units.get_mut(place) {
+            unit.replan();
+            self.events.push_back(Event::Learnt { unit: place });
+            self.stretch();
+        }
+    }
+
+    /// Plans what is left of a job anew.
+    fn replan(&mut self, job: &mut Job) {
+        job.replans = job.replans.saturating_add(1);
+        let wants: Vec<ReadRequest> = job.open(&self.tasks, None);
+        let Some(unit) = self.units.get(job.unit) else { return };
+        let (requests, unreadable, _) = unit.plan(&wants, self.line);
+        for want in unreadable {
+            job.fail(&self.tasks, want, super::REFUSED);
+        }
+        job.asks.retain(|ask| ask.purpose == Purpose::Identity);
+        job.asks.extend(requests.into_iter().map(|request| Ask::new(request, Purpose::Points)));
+    }
+
+    fn unanswered(&mut self, now: Duration, job: &mut Job, mut ask: Ask, failure: Failure) {
+        if ask.purpose == Purpose::Probe {
+            return;
+        }
+        ask.attempts = ask.attempts.saturating_add(1);
+        let silent = failure == Failure::Timeout;
+        if silent && ask.purpose == Purpose::Points {
+            let Some(unit) = self.units.get_mut(job.unit) else { return };
+            if unit.memory.silent(now, ask.request) {
+                self.learnt(job.unit);
+                self.replan(job);
+                return;
+            }
+        }
+        if ask.attempts > self.retries {
+            if ask.purpose == Purpose::Identity {
+                job.fail_rest(failure.into());
+            } else {
+                job.fail(&self.tasks, ask.request, failure.into());
+            }
+        } else if silent && ask.purpose == Purpose::Points {
+            // Others first: a unit that is silent on one block may answer the next, which then is no dead unit.
+            job.asks.push_back(ask);
+        } else {
+            job.asks.push_front(ask);
+        }
+    }
+}
+
+/// Takes the items out of the answer to a read; the client has checked its length.
+pub(super) fn items(request: ReadRequest, answer: &[u8]) -> Vec<u16> {
+    let data = answer.get(2..).unwrap_or_default();
+    let count = usize::from(request.count);
+    if request.table.is_bits() {
+        let bit = |place: usize| data.get(place >> 3).map_or(0, |byte| u16::from(byte >> (place & 7) & 1));
+        (0..count).map(bit).collect()
+    } else {
+        data.chunks_exact(2).take(count).map(|pair| pair.iter().fold(0, |word, &byte| word << 8 | u16::from(byte))).collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! What is known of one unit.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use ganglion_protocols::modbus::UnitId;
+
+use super::settings::{LineCost, UnitSettings};
+use crate::breaker::{Breaker, Permit, Policy};
+use crate::learn::Memory;
+use crate::plan::{ReadRequest, Step, plan};
+use crate::turnaround::Turnaround;
+
+/// Plans kept; the set of tasks that fall due together changes.
+const MOST_PLANS: usize = 32;
+
+/// Counters of one unit since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UnitCounts {
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests answered as asked.
+    pub answered: u64,
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Answers that could not be believed.
+    pub unusable: u64,
+    /// Exception answers.
+    pub exceptions: u64,
+    /// Time the line was taken by requests to it, up to their end.
+    pub bus_time: Duration,
+}
+
+pub(super) struct Unit {
+    pub(super) settings: UnitSettings,
+    /// Places of its tasks.
+    pub(super) tasks: Vec<usize>,
+    pub(super) memory: Memory,
+    pub(super) breaker: Breaker,
+    pub(super) turnaround: Turnaround,
+    /// End of the silence it needs.
+    pub(super) ready_at: Duration,
+    /// When its identity is to be checked next.
+    pub(super) check_at: Option<Duration>,
+    /// Whether another device answered in its place.
+    pub(super) wrong: bool,
+    pub(super) counts: UnitCounts,
+    plans: Vec<Planned>,
+    /// The turnaround that the plans count with.
+    planned_with: Duration,
+}
+
+/// What a set of tasks reads, and how.
+#[derive(Clone)]
+pub(super) struct Planned {
+    tasks: Vec<usize>,
+    pub(super) requests: Arc<[ReadRequest]>,
+    /// Wants that no request can read.
+    pub(super) unreadable: Arc<[ReadRequest]>,
+    pub(super) cost: Duration,
+}
+
+impl Unit {
+    pub(super) fn new(settings: UnitSettings, policy: Policy, timeout: Duration, shortest: Duration) -> Self {
+        Self {
+            check_at: settings.identity.map(|_| Duration::ZERO),
+            settings,
+            tasks: Vec::new(),
+            memory: Memory::new(),
+            breaker: Breaker::new(policy),
+            turnaround: Turnaround::new(timeout, shortest),
+            ready_at: Duration::ZERO,
+            wrong: false,
+            counts: UnitCounts::default(),
+            plans: Vec::new(),
+            planned_with: Duration::ZERO,
+        }
+    }
+
+    pub(super) const fn id(&self) -> UnitId {
+        self.settings.unit
+    }
+
+    /// Says whether it must not be asked at present.
+    pub(super) fn refrains(&self, now: Duration) -> bool {
+        matches!(self.breaker.permit(now), Permit::NotBefore(_))
+    }
+
+    /// Forgets the plans: what they rest on has changed.
+    pub(super) fn replan(&mut self) {
+        self.plans.clear();
+    }
+
+    /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
+    pub(super) fn planned(&mut self, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
+        let typical = self.turnaround.typical();
+        let half = self.planned_with.checked_div(2).unwrap_or_default();
+        if typical.abs_diff(self.planned_with) > half.max(Duration::from_millis(1)) {
+            self.planned_with = typical;
+            self.plans.clear();
+        }
+        if let Some(known) = self.plans.iter().find(|planned| planned.tasks == tasks) {
+            return known.clone();
+        }
+        let (requests, unreadable, cost) = self.plan(wants, line);
+        let planned =
+            Planned { tasks: tasks.to_vec(), requests: requests.into(), unreadable: unreadable.into(), cost };
+        if self.plans.len() >= MOST_PLANS {
+            self.plans.clear();
+        }
+        self.plans.push(planned.clone());
+        planned
+    }
+
+    /// Plans sorted wants with all that is known now. Returns the requests, the wants that none can read, and the time.
+    pub(super) fn plan(&self, wants: &[ReadRequest], line: LineCost) -> (Vec<ReadRequest>, Vec<ReadRequest>, Duration) {
+        let own = self.settings.limits();
+        let limits = self.memory.limits(&own);
+        let cost = line.with(self.planned_with);
+        let asked: Vec<ReadRequest> = wants.iter().copied().filter(|want| !self.memory.parked(*want)).collect();
+        let mut unreadable: Vec<ReadRequest> = wants.iter().copied().filter(|want| self.memory.parked(*want)).collect();
+        let mut steps = alloc::vec![Step::default(); asked.len()];
+        let mut requests = Vec::new();
+        for planned in plan(&asked, &limits, &cost, &mut steps) {
+            match planned {
+                Ok(request) => requests.push(request),
+                Err(error) => unreadable.extend(error.want()),
+            }
+        }
+        let total = requests.iter().map(|&request| cost.of(request)).sum();
+        (requests, unreadable, total)
+    }
+}
