@@ -15,3 +15,4 @@
 pub mod plan;
 pub mod quarantine;
 pub mod schedule;
+pub mod turnaround;
