@@ -15,5 +15,6 @@
 pub mod breaker;
 pub mod plan;
 pub mod quarantine;
+pub mod report;
 pub mod schedule;
 pub mod turnaround;
