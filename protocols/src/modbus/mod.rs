@@ -2,6 +2,7 @@
 //!
 //! Source: MODBUS Application Protocol Specification V1.1b3.
 
+pub mod pdu;
 pub mod rtu;
 mod value;
 
