@@ -124,6 +124,12 @@ impl Breaker {
         }
     }
 
+    /// Tells whether the unit is left alone but for probes.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
     /// Returns what is known of the unit.
     #[must_use]
     pub const fn state(&self) -> State {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
 use ganglion::{config, pipeline, status};
@@ -52,6 +53,9 @@ enum Verb {
         /// Form of the log on standard error.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
+        /// Write the raw bytes of every bus to a new file, one line an event.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
     },
     /// Check a site file with its templates, directory and certificates. Touches no wire.
     Check {
@@ -102,10 +106,10 @@ enum SchemaOf {
 
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().verb {
-        Verb::Run { config, log_format } => {
+        Verb::Run { config, log_format, trace } => {
             start_log(log_format);
             match load(&config) {
-                Ok((site, _)) => run(site),
+                Ok((site, _)) => run(site, trace.as_deref()),
                 Err(code) => code,
             }
         }
@@ -139,7 +143,15 @@ fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
     site.map(|site| (site, report)).ok_or(ExitCode::from(REFUSED))
 }
 
-fn run(site: Site) -> ExitCode {
+fn run(site: Site, trace: Option<&Path>) -> ExitCode {
+    let trace = match trace.map(|path| Trace::create(path).map_err(|error| (path, error))) {
+        None => Trace::default(),
+        Some(Ok(trace)) => trace,
+        Some(Err((path, error))) => {
+            error!(path = %path.display(), %error, "the trace cannot be written");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -147,7 +159,7 @@ fn run(site: Site) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(pipeline::run(site, stop_signal()));
+    let ended = runtime.block_on(pipeline::run(site, trace, stop_signal()));
     // A name look-up or a serial port that stalls in its thread is not waited for.
     runtime.shutdown_background();
     match ended {

@@ -1,13 +1,19 @@
 //! The wall clock, and how far it may be trusted.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ganglion_protocols::{Clock, ClockSource, Timestamp};
 
 /// Returns the time now, UTC. A clock outside 1970 to 2262 is shown at the nearer end.
 #[must_use]
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    before(Duration::ZERO)
+}
+
+/// Returns the time `age` ago, UTC.
+#[must_use]
+pub fn before(age: Duration) -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(age);
     Timestamp::from_unix_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 

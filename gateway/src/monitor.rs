@@ -1,12 +1,12 @@
 //! What the gateway knows about itself, for the status message, the status socket and the tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ganglion_protocols::{Cri, Reason};
 use serde::Serialize;
 
-use crate::site::{DeviceId, Site};
+use crate::site::Site;
 
 /// Counters and states that the stages report to; cheap to share, never awaited on.
 #[derive(Debug)]
@@ -25,12 +25,12 @@ pub struct Snapshot {
     pub uplink: Uplink,
     /// The buffer.
     pub store: Store,
+    /// The buses, by name; empty until each has run for a moment.
+    pub buses: BTreeMap<String, BusState>,
     /// The devices, by name.
     pub devices: BTreeMap<String, DeviceState>,
     /// The observations, by resource.
     pub resources: BTreeMap<Cri, Ledger>,
-    #[serde(skip)]
-    device_names: Vec<String>,
 }
 
 /// What became of the observations of one resource since the daemon started; each state counts those that reached it.
@@ -76,6 +76,109 @@ pub struct Store {
     pub damaged_bytes: u64,
 }
 
+/// State of one bus: what its plan predicts, and what is measured.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct BusState {
+    /// Whether its wire is open.
+    pub connected: bool,
+    /// Share of the line's time that the poll intervals ask for by the plan; above 100 the bus cannot carry it.
+    pub load_percent: f64,
+    /// Share of the last second that requests and their answers, or the wait for them, took.
+    pub line_use_percent: f64,
+    /// Poll intervals below this are stretched to it.
+    pub stretched_to_ms: Option<f64>,
+    /// What was heard beside the answers.
+    pub wire: WireCounts,
+    /// The units, in the order of the site file.
+    pub units: Vec<UnitState>,
+    /// What is polled, in the order of the site file: a device has one entry for each of its periods.
+    pub tasks: Vec<TaskState>,
+}
+
+/// What was heard on a wire since it was opened, beside the answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct WireCounts {
+    /// Requests that came back, as from an adapter that hears itself.
+    pub echoes: u64,
+    /// Frames of other clients, or of units that were not asked.
+    pub foreign_frames: u64,
+    /// Answers that came after their request was given up.
+    pub late_answers: u64,
+    /// Bytes that belong to no frame.
+    pub noise_bytes: u64,
+    /// Frames with a wrong check.
+    pub crc_errors: u64,
+}
+
+/// One unit of a bus.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct UnitState {
+    /// Name of the device.
+    pub device: String,
+    /// Its unit id.
+    pub unit: u8,
+    /// It does not answer and is asked now and then only.
+    pub silent: bool,
+    /// Its identity register says that it is another device.
+    pub wrong_device: bool,
+    /// How long the next request to it is waited for.
+    pub patience_ms: f64,
+    /// How long it usually takes to begin its answer.
+    pub turnaround_ms: f64,
+    /// Most registers of one request, as documented and learnt.
+    pub max_registers: u16,
+    /// Most bits of one request, as documented and learnt.
+    pub max_bits: u16,
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests answered as asked.
+    pub answered: u64,
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Answers that could not be believed.
+    pub unusable: u64,
+    /// Exception answers.
+    pub exceptions: u64,
+    /// Time of the line that requests to it took.
+    pub bus_time_ms: f64,
+}
+
+/// What is read of one device at one period.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct TaskState {
+    /// Name of the device.
+    pub device: String,
+    /// Place among the device's periods, the shortest first.
+    pub group: usize,
+    /// Period asked for.
+    pub interval_ms: f64,
+    /// Period it gets by the plan.
+    pub planned_ms: f64,
+    /// Time between two samples, smoothed over some eight.
+    pub measured_ms: Option<f64>,
+    /// Polls made.
+    pub polls: u64,
+    /// Polls the bus had no time for.
+    pub missed: u64,
+    /// Time of the line that one poll takes by the plan.
+    pub bus_time_ms: f64,
+    /// The requests of one poll.
+    pub requests: Vec<PlannedRequest>,
+    /// What is not asked for: always refused, or longer than the unit answers.
+    pub unreadable: Vec<PlannedRequest>,
+}
+
+/// One request of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedRequest {
+    /// `coil`, `discrete`, `input` or `holding`.
+    pub table: &'static str,
+    /// First item, from 0.
+    pub address: u16,
+    /// Items.
+    pub count: u16,
+}
+
 /// State of one device.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct DeviceState {
@@ -85,8 +188,11 @@ pub struct DeviceState {
     pub failed_polls: u64,
     /// Why the last request without a usable answer had none.
     pub last_reason: Option<String>,
-    /// Whether the last poll was answered in full.
+    /// Whether the last poll of each of its periods was answered in full.
     pub healthy: bool,
+    /// The periods whose last poll was not.
+    #[serde(skip)]
+    unanswered: BTreeSet<usize>,
 }
 
 impl Monitor {
@@ -100,9 +206,9 @@ impl Monitor {
                 epoch: String::new(),
                 uplink: Uplink::default(),
                 store: Store::default(),
+                buses: BTreeMap::new(),
                 devices: names().map(|name| (name, DeviceState::default())).collect(),
                 resources: site.streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
-                device_names: names().collect(),
             }),
         }
     }
@@ -113,21 +219,30 @@ impl Monitor {
         self.lock().clone()
     }
 
-    /// Reports one poll: `Err` with the reason of the last request without a usable answer. Returns whether the device's
-    /// health changed, which is worth a line in the log.
-    pub fn polled(&self, device: DeviceId, outcome: Result<(), Reason>) -> bool {
+    /// Reports one poll of a device at one of its periods: `Err` with the reason of the last point without an answer.
+    /// Returns whether the device's health changed, which is worth a line in the log.
+    pub fn polled(&self, device: &str, group: usize, outcome: Result<(), Reason>) -> bool {
         let mut state = self.lock();
-        let Some(name) = state.device_names.get(device.0).cloned() else { return false };
-        let entry = state.devices.entry(name).or_default();
+        let Some(entry) = state.devices.get_mut(device) else { return false };
         let first = entry.polls == 0;
-        let was = entry.healthy;
         entry.polls += 1;
-        entry.healthy = outcome.is_ok();
-        if let Err(reason) = outcome {
-            entry.failed_polls += 1;
-            entry.last_reason = Some(reason.to_string());
+        match outcome {
+            Ok(()) => {
+                entry.unanswered.remove(&group);
+            }
+            Err(reason) => {
+                entry.unanswered.insert(group);
+                entry.failed_polls += 1;
+                entry.last_reason = Some(reason.to_string());
+            }
         }
+        let was = std::mem::replace(&mut entry.healthy, entry.unanswered.is_empty());
         first || was != entry.healthy
+    }
+
+    /// Sets the state of one bus.
+    pub fn bus(&self, name: &str, bus: BusState) {
+        self.lock().buses.insert(name.to_owned(), bus);
     }
 
     /// Changes the counters of one resource.

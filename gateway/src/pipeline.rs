@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{info, warn};
 
+use crate::acquire::Surroundings;
+use crate::acquire::learned::Learned;
+use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
 use crate::monitor::Monitor;
 use crate::site::{DeviceId, Site, StreamId};
@@ -94,11 +97,11 @@ impl std::error::Error for RunError {
     }
 }
 
-/// Runs the site until `stop`, then stops acquisition, drains what is accepted and returns.
+/// Runs the site until `stop`, writing the raw bytes of its buses to `trace`; then stops acquisition, drains what is accepted and returns.
 ///
 /// # Errors
 /// See [`RunError`]. What was accepted is on disk in every case.
-pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result<Drained, RunError> {
+pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static str>) -> Result<Drained, RunError> {
     let site = Arc::new(site);
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
@@ -112,8 +115,15 @@ pub async fn run(site: Site, stop: impl Future<Output = &'static str>) -> Result
 
     let (stop_polling, polling) = watch::channel(false);
     let (samples, received) = mpsc::channel(SAMPLES);
-    let mut acquire = acquire::spawn(&site, &monitor, &samples, &polling);
-    drop(samples);
+    let surroundings = Surroundings {
+        monitor: Arc::clone(&monitor),
+        learned: Learned::open(&site.data_dir),
+        trace,
+        out: samples,
+        stop: polling,
+    };
+    let (mut acquire, _handle) = acquire::spawn(&site, &surroundings);
+    drop(surroundings);
     let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
     let broker = site.broker.clone();
     let mut deliver = tokio::spawn({

@@ -254,7 +254,7 @@ impl Bus {
         }
         self.answer_for_the_unreachable(now);
         if self.wire == Wire::Down {
-            self.look_again(self.schedule.wake());
+            self.look_again(self.schedule.wake_after(now));
             return None;
         }
         self.probe(now);
@@ -367,9 +367,11 @@ impl Bus {
             best = Some((due.deadline, Choice::Task(due.place)));
         }
         if best.is_none() {
-            let waiting = self.units.iter().map(|unit| unit.ready_at).filter(|&at| at > now).min();
-            let wake = self.schedule.wake();
-            self.look_again(waiting.filter(|_| wake.is_some_and(|wake| wake <= now)).or(wake));
+            // What is due already waits for the silence its unit needs.
+            let rested = self.units.iter().map(|unit| unit.ready_at).filter(|&at| at > now).min();
+            let overdue = self.schedule.wake().is_some_and(|begin| begin <= now);
+            self.look_again(rested.filter(|_| overdue));
+            self.look_again(self.schedule.wake_after(now));
         }
         best.map(|(_, choice)| choice)
     }
@@ -433,7 +435,7 @@ impl Bus {
                 self.finish_part(now, part, None);
             }
             self.fail_errands(Reason::Malformed);
-            self.look_again(self.schedule.wake());
+            self.look_again(self.schedule.wake_after(now));
         } else {
             self.look_again(Some(silent_at));
         }
