@@ -13,6 +13,7 @@ mod exchange;
 mod guard;
 mod serial;
 mod tcp;
+pub mod wire;
 
 use std::future::Future;
 use std::sync::Arc;
