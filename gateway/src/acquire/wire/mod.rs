@@ -1,6 +1,6 @@
-//! What carries bytes: serial ports and TCP connections.
+//! What carries bytes: serial ports and TCP connections, and a timer as fine as a line needs.
 //!
-//! Nothing here knows Modbus. [`Wire`] is an open byte stream.
+//! Nothing here knows Modbus. [`Wire`] is an open byte stream; [`PreciseTimer`] wakes who works on it.
 //!
 //! - Nothing blocks the reactor: ports are opened beside it, and nothing ever drains (`tcdrain` waits for as long as the
 //!   line sends, and no timeout can end it).
@@ -13,6 +13,7 @@ mod sys;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 pub use self::port::{Outcome, PortFacts};
 pub use self::tcp::Listener;
+pub use self::timer::PreciseTimer;
 use crate::site::{LineSpeed, SerialLink};
 
 /// How long a peer may take nothing of what is written, beside twice the time the line needs for it.

@@ -1,6 +1,7 @@
 //! Wires over real pseudo-terminals and loopback sockets.
 
 mod ports;
+mod timing;
 
 use std::fs::File;
 use std::io::Write;
