@@ -12,7 +12,12 @@
     clippy::std_instead_of_core
 )]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 pub mod breaker;
+#[cfg(feature = "alloc")]
+pub mod bus;
 pub mod plan;
 pub mod quarantine;
 pub mod report;

@@ -9,7 +9,7 @@ use ganglion_protocols::modbus::{ExceptionCode, MAX_PDU, Request, Table};
 use super::answers::items;
 use super::order::{Deed, Done, Order, OrderError, Write};
 use super::{Bus, Event, Flight, read_pdu};
-use crate::client::{Failure, Outcome};
+use crate::client::{Failure, Framing, Outcome};
 use crate::plan::{Limits, ReadRequest};
 
 /// Pause before a busy unit is asked again.
@@ -93,7 +93,7 @@ impl Bus {
         let Some(errand) = self.errands.remove(place) else { return false };
         let unit = errand.order.unit;
         let known = self.units.iter().find(|known| known.id() == unit);
-        let broadcast = unit.is_broadcast() && self.client.is_serial();
+        let broadcast = unit.0 == 0 && matches!(self.framing, Framing::Rtu(_));
         let patience = match known {
             _ if broadcast => BROADCAST_PAUSE,
             Some(known) => known.turnaround.patience(),
@@ -101,7 +101,14 @@ impl Bus {
         };
         let mut buffer = [0; MAX_PDU];
         let started = match errand.pdu(&mut buffer) {
-            Some(pdu) => self.client.start(now, unit, pdu, patience).is_ok(),
+            Some(pdu) => match self.client.start(now, unit, pdu, patience) {
+                Ok(frame) => {
+                    self.frame.clear();
+                    self.frame.extend_from_slice(frame);
+                    true
+                }
+                Err(_) => false,
+            },
             None => false,
         };
         if started {

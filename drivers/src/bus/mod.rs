@@ -73,11 +73,11 @@ pub struct Bus {
     jobs: Vec<Job>,
     errands: VecDeque<Errand>,
     flight: Option<Flight>,
+    /// The frame of the exchange under way.
+    frame: Vec<u8>,
     events: VecDeque<Event>,
     wire: Wire,
     wake: Option<Duration>,
-    /// Since when something was to be sent and the line did not fall silent.
-    held_up: Option<Duration>,
     /// When the connection last carried anything from the other side.
     heard_at: Duration,
 }
@@ -130,10 +130,10 @@ impl Bus {
             jobs: Vec::new(),
             errands: VecDeque::new(),
             flight: None,
+            frame: Vec::new(),
             events: VecDeque::new(),
             wire: Wire::Awaited { until: now.saturating_add(REOPENING) },
             wake: None,
-            held_up: None,
             heard_at: now,
         };
         bus.stretch();
@@ -260,7 +260,10 @@ impl Bus {
         self.probe(now);
         loop {
             let choice = self.choose(now)?;
-            if !self.line_is_silent(now) {
+            // Ends by itself: the client waits only so long for a line on which somebody talks without end.
+            let silent_at = self.client.silent_at();
+            if silent_at > now {
+                self.look_again(Some(silent_at));
                 return None;
             }
             let flown = match choice {
@@ -272,7 +275,7 @@ impl Bus {
                 }
             };
             if flown {
-                return Some(self.client.frame());
+                return Some(&self.frame);
             }
         }
     }
@@ -407,41 +410,6 @@ impl Bus {
         Some(earliest.max(at))
     }
 
-    /// Says whether a frame may go now. A line on which somebody talks without end is waited for no longer than a unit
-    /// would be; then what is due has no answer.
-    fn line_is_silent(&mut self, now: Duration) -> bool {
-        let silent_at = self.client.silent_at();
-        if silent_at <= now {
-            self.held_up = None;
-            return true;
-        }
-        let since = *self.held_up.get_or_insert(now);
-        if now.saturating_sub(since) > self.response_timeout {
-            self.held_up = Some(now);
-            for mut job in core::mem::take(&mut self.jobs) {
-                job.fail_rest(Reason::Malformed);
-                self.finish_parts(now, &mut job);
-            }
-            let mut parts = Vec::new();
-            while let Some(due) = self.schedule.first(now, |_| true) {
-                let missed = self.schedule.take(due.place, now);
-                let Some(task) = self.tasks.get(due.place) else { break };
-                let mut part = Part::new(due.place, task, due.deadline, missed);
-                part.fail_rest(Reason::Malformed);
-                self.schedule.finish(due.place, now);
-                parts.push(part);
-            }
-            for part in parts {
-                self.finish_part(now, part, None);
-            }
-            self.fail_errands(Reason::Malformed);
-            self.look_again(self.schedule.wake_after(now));
-        } else {
-            self.look_again(Some(silent_at));
-        }
-        false
-    }
-
     /// Makes a job of a due task and of the other due tasks of its unit.
     fn begin(&mut self, now: Duration, place: usize) {
         let Some(unit_place) = self.tasks.get(place).map(|task| task.settings.unit) else { return };
@@ -494,7 +462,9 @@ impl Bus {
         };
         let Some(unit) = self.units.get_mut(job.unit) else { return false };
         match self.client.start(now, unit.id(), &read_pdu(ask.request), unit.turnaround.patience()) {
-            Ok(_) => {
+            Ok(frame) => {
+                self.frame.clear();
+                self.frame.extend_from_slice(frame);
                 unit.counts.requests = unit.counts.requests.saturating_add(1);
                 self.flight = Some(Flight::Job { job, ask, sent: now });
                 true
