@@ -1,12 +1,15 @@
-//! What carries bytes: serial ports and TCP connections, and a timer as fine as a line needs.
+//! What carries bytes: serial ports and TCP connections, how they are opened, lost and opened again, and a timer as fine
+//! as a line needs.
 //!
-//! Nothing here knows Modbus. [`Wire`] is an open byte stream; [`PreciseTimer`] wakes who works on it.
+//! Nothing here knows Modbus. [`Wire`] is an open byte stream; [`Connection`] is one that comes and goes, for an event
+//! loop; [`PreciseTimer`] wakes that loop.
 //!
 //! - Nothing blocks the reactor: ports are opened beside it, and nothing ever drains (`tcdrain` waits for as long as the
 //!   line sends, and no timeout can end it).
 //! - Nothing waits for ever: a write to a peer that takes nothing ends in an error.
 //! - A wire that is gone is closed at once, so that a replugged adapter gets its old name.
 
+mod connection;
 mod holder;
 mod port;
 mod sys;
@@ -26,6 +29,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+pub use self::connection::{Attempt, Connection, Event, Standing};
 pub use self::port::{Outcome, PortFacts};
 pub use self::tcp::Listener;
 pub use self::timer::PreciseTimer;
