@@ -87,6 +87,17 @@ async fn a_connection_opens_carries_bytes_and_is_replaced_at_once_when_it_ends()
 }
 
 #[tokio::test]
+async fn a_task_can_own_a_connection() {
+    let (_server, mut connection) = serve().await;
+    let task = tokio::spawn(async move {
+        let event = next(&mut connection).await;
+        connection.write(b"?").await.unwrap();
+        event
+    });
+    assert_eq!(task.await.unwrap(), Event::Opened);
+}
+
+#[tokio::test]
 async fn a_peer_that_hangs_up_without_an_answer_is_forgiven_once() {
     let (server, mut connection) = serve().await;
     for after in [Event::Lost, Event::Down, Event::Down] {
@@ -149,6 +160,17 @@ async fn a_request_waits_a_second_for_an_attempt_that_hangs() {
     assert_eq!(connection.next(&mut [0; 8]).await, Event::Down);
     assert_eq!(start.elapsed(), Duration::from_secs(1));
     assert_eq!(connection.standing(), Standing::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adapter_that_hangs_is_told_and_waited_for() {
+    let (log, _keep) = Log::keep();
+    let opening = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        "open"
+    };
+    assert_eq!(told_if_slow("/dev/ttyUSB0", opening).await, "open");
+    assert_eq!(log.lines(), [r#"WARN the port does not open for 5 s, its adapter hangs port="/dev/ttyUSB0""#]);
 }
 
 #[tokio::test]
