@@ -66,7 +66,7 @@ impl Trace {
 
     /// Writes one line. What cannot be written is said in the log, once for each line: a trace is switched on by a person
     /// who looks.
-    pub(super) fn record(&self, bus: &str, moment: Moment<'_>) {
+    pub(crate) fn record(&self, bus: &str, moment: Moment<'_>) {
         let Some(sink) = &self.0 else { return };
         let mut line = format!("{:.6} {} ", sink.start.elapsed().as_secs_f64(), bus.replace(char::is_whitespace, "_"));
         let bytes = match moment {
