@@ -55,7 +55,7 @@ pub enum State {
 pub enum Permit {
     /// As usual.
     Ask,
-    /// Once; what comes of it decides how to go on.
+    /// Once: until its outcome is told, asking for a permit again gives another.
     Probe,
     /// Not before this time.
     NotBefore(Duration),
