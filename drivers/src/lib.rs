@@ -18,8 +18,8 @@ extern crate alloc;
 pub mod breaker;
 #[cfg(feature = "alloc")]
 pub mod bus;
+pub mod client;
 pub mod plan;
-pub mod quarantine;
 pub mod report;
 pub mod schedule;
 pub mod turnaround;

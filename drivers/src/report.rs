@@ -135,3 +135,6 @@ impl Deadband {
         self.absolute.max(magnitude * self.percent / 100.0).max(0.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

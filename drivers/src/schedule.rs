@@ -20,6 +20,8 @@
 //! nothing starves.
 
 mod stretch;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 
@@ -239,7 +241,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
         let floor = floor.map_or(0, nanos);
         let less = self.floor.saturating_sub(floor);
         for slot in self.slots.as_mut() {
-            slot.entitled = slot.entitled.saturating_sub(less).max(slot.begin.min(slot.entitled));
+            slot.entitled = slot.entitled.saturating_sub(less).max(slot.begin);
         }
         self.floor = floor;
     }

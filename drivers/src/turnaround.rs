@@ -165,3 +165,197 @@ const fn towards(from: u64, to: u64, parts: u64) -> u64 {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn unit() -> Turnaround {
+        Turnaround::new(ms(1000), ms(50))
+    }
+
+    fn steady(took: Duration) -> Turnaround {
+        let mut unit = unit();
+        (0..200).for_each(|_| unit.answered(took));
+        unit
+    }
+
+    /// A unit behind a line, and what came of asking it.
+    #[derive(Default, Debug)]
+    struct Tally {
+        slow: u32,
+        slow_given_up: u32,
+        given_up: u32,
+        waited_in_vain: Duration,
+    }
+
+    /// Asks `count` times; `dice` gives the time of each answer from a number without a pattern, `None` for never.
+    fn ask(unit: &mut Turnaround, count: u32, seed: &mut u32, dice: impl Fn(u32) -> Option<Duration>) -> Tally {
+        let mut tally = Tally::default();
+        for _ in 0..count {
+            *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let took = dice(*seed >> 8);
+            let patience = unit.patience();
+            let slow = took.is_none_or(|took| took >= ms(300));
+            tally.slow += u32::from(slow);
+            match took {
+                Some(took) if took <= patience => unit.answered(took),
+                _ => {
+                    unit.missed();
+                    tally.given_up += 1;
+                    tally.slow_given_up += u32::from(slow);
+                    tally.waited_in_vain += patience;
+                }
+            }
+        }
+        tally
+    }
+
+    #[test]
+    fn before_the_first_answer_the_configured_timeout_counts() {
+        let mut unit = unit();
+        assert_eq!((unit.patience(), unit.typical()), (ms(1000), ms(50)));
+        unit.missed();
+        assert_eq!(unit.patience(), ms(1000));
+    }
+
+    #[test]
+    fn the_patience_comes_down_to_the_pace_of_the_unit_and_not_below_the_floor() {
+        let mut unit = unit();
+        unit.answered(ms(100));
+        assert_eq!(unit.patience(), ms(320), "mean 100, deviation 50, margin 20");
+        let mut last = unit.patience();
+        for _ in 0..20 {
+            unit.answered(ms(100));
+            assert!(unit.patience() <= last);
+            last = unit.patience();
+        }
+        assert_eq!(
+            (unit.patience(), unit.typical()),
+            (ms(145), ms(100)),
+            "a quarter more than the longest, and the margin"
+        );
+        assert_eq!(steady(ms(3)).patience(), ms(50));
+        assert_eq!(steady(ms(3)).typical(), ms(3));
+    }
+
+    #[test]
+    fn each_miss_doubles_the_patience_up_to_the_longest_and_the_next_answer_brings_it_back() {
+        let mut unit = steady(ms(20));
+        for patience in [50, 100, 200, 400, 800, 1000, 1000] {
+            assert_eq!(unit.patience(), ms(patience));
+            unit.missed();
+        }
+        (0..300).for_each(|_| unit.missed());
+        assert_eq!(unit.patience(), ms(1000));
+        unit.answered(ms(20));
+        assert_eq!(unit.patience(), ms(50), "it was away; that says nothing about its pace");
+    }
+
+    #[test]
+    fn after_a_lone_miss_the_patience_reaches_out_until_the_slow_answer_is_known() {
+        let mut unit = steady(ms(20));
+        for patience in [50, 100, 200] {
+            assert_eq!(unit.patience(), ms(patience));
+            unit.missed();
+            unit.answered(ms(20));
+        }
+        assert_eq!(unit.patience(), ms(400));
+        unit.answered(ms(300));
+        (0..20).for_each(|_| unit.answered(ms(20)));
+        assert!((ms(380)..ms(400)).contains(&unit.patience()), "{:?}", unit.patience());
+    }
+
+    #[test]
+    fn where_no_patience_brings_an_answer_the_answers_are_lost_and_reaching_out_rests() {
+        let mut unit = steady(ms(20));
+        for patience in [50, 100, 200, 400, 800, 1000, 50, 50, 50] {
+            assert_eq!(unit.patience(), ms(patience));
+            unit.missed();
+            unit.answered(ms(20));
+        }
+        (0..MEMORY).for_each(|_| unit.answered(ms(20)));
+        unit.missed();
+        unit.answered(ms(20));
+        assert_eq!(unit.patience(), ms(100), "it is tried again");
+    }
+
+    #[test]
+    fn of_a_unit_that_is_slow_once_in_fifty_fewer_than_one_in_fifty_slow_answers_are_given_up() {
+        let dice =
+            |number: u32| Some(if number.is_multiple_of(50) { ms(300) } else { ms(15 + u64::from(number % 11)) });
+        let (mut unit, mut seed) = (unit(), 1);
+        ask(&mut unit, 1_000, &mut seed, dice);
+        let tally = ask(&mut unit, 50_000, &mut seed, dice);
+        assert!(tally.slow > 800 && tally.slow_given_up * 50 < tally.slow, "{tally:?}");
+        assert_eq!(tally.given_up, tally.slow_given_up, "{tally:?}");
+        assert!(unit.typical() < ms(60));
+    }
+
+    #[test]
+    fn a_line_that_loses_one_answer_in_a_hundred_does_not_wait_the_longest_time_for_them() {
+        let dice = |number: u32| (!number.is_multiple_of(100)).then(|| ms(15 + u64::from(number % 11)));
+        let (mut unit, mut seed) = (unit(), 1);
+        let tally = ask(&mut unit, 50_000, &mut seed, dice);
+        assert!(tally.given_up > 400 && tally.given_up == tally.slow, "{tally:?}");
+        assert!(tally.waited_in_vain / tally.given_up < ms(300), "{tally:?}");
+    }
+
+    #[test]
+    fn a_unit_that_becomes_slower_for_good_is_followed() {
+        let mut unit = steady(ms(20));
+        let tally = ask(&mut unit, 100, &mut 1, |_| Some(ms(700)));
+        assert!(tally.given_up <= 6, "{tally:?}");
+        assert!(unit.patience() > ms(700));
+    }
+
+    #[test]
+    fn one_slow_answer_is_forgotten_in_the_end() {
+        let mut unit = steady(ms(20));
+        unit.answered(ms(900));
+        assert_eq!(unit.patience(), ms(1000));
+        (0..8 * MEMORY).for_each(|_| unit.answered(ms(20)));
+        assert_eq!(unit.patience(), ms(50));
+    }
+
+    proptest! {
+        #[test]
+        fn the_patience_stays_between_the_floor_and_the_longest_and_never_falls_by_a_miss(
+            longest in 0_u64..5_000,
+            floor in 0_u64..500,
+            answers in prop::collection::vec(prop::option::of(0_u64..6_000), 0..200),
+        ) {
+            let mut unit = Turnaround::new(ms(longest), ms(floor));
+            for answer in answers {
+                let before = unit.patience();
+                match answer {
+                    Some(took) => unit.answered(ms(took)),
+                    None => {
+                        unit.missed();
+                        prop_assert!(unit.patience() >= before);
+                    }
+                }
+                prop_assert!(unit.patience() <= ms(longest));
+                prop_assert!(unit.patience() >= ms(floor.min(longest)));
+                prop_assert!(unit.typical() <= ms(longest));
+            }
+        }
+
+        #[test]
+        fn no_time_panics(longest: Duration, floor: Duration, took: Duration) {
+            let mut unit = Turnaround::new(longest, floor);
+            for took in [took, Duration::MAX, Duration::ZERO, took] {
+                unit.answered(took);
+                unit.missed();
+            }
+            prop_assert!(unit.patience() <= longest);
+        }
+    }
+}

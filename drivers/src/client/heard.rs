@@ -1,0 +1,91 @@
+//! The last bytes heard on a serial line.
+
+use ganglion_protocols::modbus::rtu::{MAX_FRAME, crc};
+
+use super::expect::{Answer, EXCEPTION, Expect};
+
+/// Shortest frame: unit, function, CRC.
+pub(super) const MIN_FRAME: usize = 4;
+
+/// The last bytes heard. A byte further back than the longest frame belongs to no frame to come and drops out.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    bytes: [u8; MAX_FRAME],
+    length: usize,
+    /// Bytes before this place were heard before the request in progress was sent: no frame that begins there answers it.
+    fresh: usize,
+}
+
+impl Heard {
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; MAX_FRAME], length: 0, fresh: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(super) const fn fresh(&self) -> usize {
+        self.fresh
+    }
+
+    /// Everything heard so far is older than the request now sent.
+    pub(super) const fn age(&mut self) {
+        self.fresh = self.length;
+    }
+
+    /// Takes one more byte. There must be room, see [`is_full`](Self::is_full).
+    pub(super) fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+            self.length = self.length.saturating_add(1);
+        }
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.length == MAX_FRAME
+    }
+
+    /// Drops `count` bytes from the front and returns how many of them were heard since the request was sent.
+    pub(super) fn discard(&mut self, count: usize) -> usize {
+        let count = count.min(self.length);
+        self.bytes.copy_within(count..self.length, 0);
+        let fresh = count.saturating_sub(self.fresh);
+        self.length = self.length.saturating_sub(count);
+        self.fresh = self.fresh.saturating_sub(count);
+        fresh
+    }
+
+    /// Returns the frame `from..to` as unit and PDU, if its CRC is right.
+    pub(super) fn frame(&self, from: usize, to: usize) -> Option<(u8, &[u8])> {
+        let frame = self.bytes.get(from..to)?;
+        let (body, check) = frame.split_last_chunk::<2>()?;
+        if crc(body) != u16::from_le_bytes(*check) {
+            return None;
+        }
+        body.split_first().map(|(&unit, pdu)| (unit, pdu))
+    }
+
+    /// Returns the first place before `limit` where a frame of a known function begins that ends at `end`.
+    pub(super) fn frame_ending_at(&self, end: usize, limit: usize) -> Option<usize> {
+        let last = end.checked_sub(MIN_FRAME)?;
+        (0..=last).take_while(|&place| place < limit).find(|&place| {
+            let body = end.checked_sub(2).and_then(|end| self.bytes.get(place.saturating_add(1)..end));
+            body.is_some_and(is_known) && self.frame(place, end).is_some()
+        })
+    }
+}
+
+/// Says whether `pdu` is of the length that its content demands, as a request or as an answer.
+fn is_known(pdu: &[u8]) -> bool {
+    is_exception(pdu) || Answer::of(pdu).is_some() || Expect::of(pdu).is_some_and(|expect| !expect.is_free())
+}
+
+/// Says whether `pdu` is an exception answer.
+pub(super) const fn is_exception(pdu: &[u8]) -> bool {
+    matches!(*pdu, [function, _] if function & EXCEPTION != 0)
+}
