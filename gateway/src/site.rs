@@ -195,6 +195,7 @@ impl DeviceLimits {
             max_bits: self.max_bits,
             bridge: self.bridge,
             forbidden: &self.forbidden,
+            ..Limits::STANDARD
         }
     }
 }

@@ -56,7 +56,7 @@ impl ReadRequest {
     }
 
     /// Returns the request for the items of both and all between, or nothing if no count can say so many.
-    fn hull(self, other: Self) -> Option<Self> {
+    pub(crate) fn hull(self, other: Self) -> Option<Self> {
         let address = self.address.min(other.address);
         let count = self.end().max(other.end()).saturating_sub(u32::from(address));
         Some(Self { table: self.table, address, count: u16::try_from(count).ok()? })

@@ -40,6 +40,20 @@ pub enum Table {
 }
 
 impl Table {
+    /// The four tables.
+    pub const ALL: [Self; 4] = [Self::Coil, Self::DiscreteInput, Self::InputRegister, Self::HoldingRegister];
+
+    /// Returns the word for it in configuration and output: `coil`, `discrete`, `input` or `holding`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::DiscreteInput => "discrete",
+            Self::InputRegister => "input",
+            Self::HoldingRegister => "holding",
+        }
+    }
+
     /// Returns the function code that reads the table.
     #[must_use]
     pub const fn read_function(self) -> u8 {
