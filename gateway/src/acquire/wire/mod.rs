@@ -1,12 +1,15 @@
-//! What carries bytes: serial ports and TCP connections, and a timer as fine as a line needs.
+//! What carries bytes: serial ports and TCP connections, how they are opened, lost and opened again, and a timer as fine
+//! as a line needs.
 //!
-//! Nothing here knows Modbus. [`Wire`] is an open byte stream; [`PreciseTimer`] wakes who works on it.
+//! Nothing here knows Modbus. [`Wire`] is an open byte stream; [`Connection`] is one that comes and goes, for an event
+//! loop; [`PreciseTimer`] wakes that loop.
 //!
 //! - Nothing blocks the reactor: ports are opened beside it, and nothing ever drains (`tcdrain` waits for as long as the
 //!   line sends, and no timeout can end it).
 //! - Nothing waits for ever: a write to a peer that takes nothing ends in an error.
 //! - A wire that is gone is closed at once, so that a replugged adapter gets its old name.
 
+mod connection;
 mod holder;
 mod port;
 mod sys;
@@ -19,13 +22,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::time::Duration;
 
 use nix::sys::termios::{FlushArg, tcflush};
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tracing::warn;
 
+pub use self::connection::{Attempt, Connection, Event, Standing};
 pub use self::port::{Outcome, PortFacts};
 pub use self::tcp::Listener;
 pub use self::timer::PreciseTimer;
@@ -33,6 +39,9 @@ use crate::site::{LineSpeed, SerialLink};
 
 /// How long a peer may take nothing of what is written, beside twice the time the line needs for it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a port may take to open before that is told.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Most bytes that one [`Wire::discard`] throws away, should somebody write faster than it reads.
 const MOST_DISCARDED: usize = 16 * 1024;
@@ -62,7 +71,8 @@ impl Wire {
     pub async fn open(link: &SerialLink) -> io::Result<Self> {
         let (name, character) = (link.path.display().to_string(), character(link.speed));
         let link = link.clone();
-        let (file, facts) = spawn_blocking(move || port::open(&link)).await.map_err(io::Error::other)??;
+        let opening = spawn_blocking(move || port::open(&link));
+        let (file, facts) = told_if_slow(&name, opening).await.map_err(io::Error::other)??;
         Ok(Self { file: sys::register(file)?, kind: Kind::Port { facts, character }, name })
     }
 
@@ -178,6 +188,16 @@ impl Drop for Wire {
 /// An adapter that was pulled out reads as the end of a file or as `EIO`, a peer that hung up as the former.
 fn end() -> io::Error {
     io::Error::new(ErrorKind::UnexpectedEof, "the other end is gone")
+}
+
+/// Waits for a port to open. One that hangs is waited for, since another attempt would hang as well.
+async fn told_if_slow<T>(port: &str, opening: impl Future<Output = T>) -> T {
+    let mut opening = pin!(opening);
+    if let Ok(opened) = timeout(SLOW, &mut opening).await {
+        return opened;
+    }
+    warn!(port, "the port does not open for {} s, its adapter hangs", SLOW.as_secs());
+    opening.await
 }
 
 fn character(speed: LineSpeed) -> Duration {

@@ -90,7 +90,11 @@ pub(super) fn open(link: &SerialLink) -> io::Result<(File, PortFacts)> {
     // The lock first: closing the port to others would outlast this attempt if another process keeps it open.
     match port.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(holder::held(path)),
+        Err(TryLockError::WouldBlock) => {
+            // This process is not to be found among the holders.
+            drop(port);
+            return Err(holder::held(path));
+        }
         Err(TryLockError::Error(error)) => return Err(in_context(error)),
     }
     let line = set_line(&port, link.speed).map_err(|error| match error.raw_os_error() {

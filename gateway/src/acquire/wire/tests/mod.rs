@@ -1,6 +1,8 @@
 //! Wires over real pseudo-terminals and loopback sockets.
 
+mod connections;
 mod ports;
+mod sockets;
 mod timing;
 
 use std::fs::File;

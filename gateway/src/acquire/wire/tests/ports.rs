@@ -144,3 +144,18 @@ async fn a_peer_that_takes_nothing_neither_stops_the_reactor_nor_waits_for_ever(
     drop(wire);
     assert!(closing.elapsed() < Duration::from_secs(5), "what was not sent holds nobody up");
 }
+
+#[tokio::test]
+async fn a_port_held_by_another_process_names_that_one() {
+    let Pty { far: _far, _near: near, path } = Pty::new();
+    let port = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    port.try_lock().unwrap();
+    // The lock goes along with the file, and this process keeps no copy of it.
+    let mut holder = std::process::Command::new("sleep").arg("60").stdin(port).spawn().unwrap();
+    drop(near);
+    let error = Wire::open(&link(&path)).await.unwrap_err();
+    let expected = format!("{}: held by process {} (sleep)", path.display(), holder.id());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(error.to_string(), expected);
+}
