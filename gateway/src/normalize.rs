@@ -126,14 +126,14 @@ impl Made {
         match role {
             Role::Part => self.number += number,
             Role::Factor => self.multiply *= number,
-            Role::Exponent => {
+            Role::Exponent | Role::Decimals => {
                 let limit = f64::from(MAX_EXPONENT);
                 if number.fract() != 0.0 || !(-limit..=limit).contains(&number) {
                     return None;
                 }
                 #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most 22")]
                 let power = 10_f64.powi((number as i32).abs());
-                if number < 0.0 {
+                if (number < 0.0) == (role == Role::Exponent) {
                     self.divide *= power;
                 } else {
                     self.multiply *= power;
