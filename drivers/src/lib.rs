@@ -12,7 +12,9 @@
     clippy::std_instead_of_core
 )]
 
+pub mod breaker;
 pub mod plan;
 pub mod quarantine;
 pub mod report;
 pub mod schedule;
+pub mod turnaround;

@@ -1,104 +1,248 @@
-//! When which device of a bus is polled.
+//! When which task of a bus is served.
 //!
-//! Every device has a grid of slots, one an interval. Of the slots that are due the one with the earliest deadline comes
-//! first; its deadline is the beginning of the next slot. Grids are shifted against each other so that the devices of a
-//! bus do not burst. A slot whose successor has begun before its turn came is missed, and never made up for.
+//! A task is what is read of one device with one period. Each has a grid of slots, one an interval; of the slots that are
+//! due the one with the earliest deadline comes first. A slot whose successor has begun before its turn came is missed,
+//! counted, and never made up for.
 //!
-//! A device that waits keeps its deadline, and a device that was served gets one after the end of its poll; so no device
-//! starves, however little of what is asked the bus can carry.
+//! **Start.** The tasks of one interval are spread evenly over it, so that a bus does not burst. A task with a long
+//! interval is read once within the first seconds too, and keeps to its place in the grid from then on: nobody who stands
+//! in front of a cabinet waits an hour for the first value.
+//!
+//! **Overload.** What a bus cannot carry is stretched, see [`stretch_floor`]: deadlines then count from the longer of
+//! interval and floor, the *effective* interval. A stretched task is entitled to one turn an effective interval; it still
+//! becomes due on the grid it asked for, and is served before it is entitled to it whenever the bus would be idle
+//! otherwise.
+//!
+//! **Bound.** Turns cannot be interrupted. If the shares of the effective intervals that the turns take add up to at most
+//! 1, every turn ends at most one longest turn after its deadline (the first turns after the start apart, which come
+//! closer together), and two turns of a task end at most two effective intervals and one longest turn apart. Beyond that
+//! load everything comes later, but a task that waits keeps its deadline and a task that was served gets a later one, so
+//! nothing starves.
+
+mod stretch;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
+
+pub use self::stretch::stretch_floor;
+
+/// Within this time after the start of the schedule every task becomes due, however long its interval.
+pub const FIRST_ROUND: Duration = Duration::from_secs(5);
+
+/// The shortest interval there is.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The schedule of one bus. Times are durations since any one start, the same for every call.
 #[derive(Clone, Debug)]
 pub struct Schedule<S> {
     slots: S,
-    polling: Option<usize>,
+    floor: u64,
 }
 
-/// The next slot of one device.
+/// The next slot of one task. Times in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slot {
     interval: u64,
-    due: u64,
+    /// When it is due.
+    begin: u64,
+    /// When the slot after it begins: on the grid.
+    successor: u64,
+    /// From when it is entitled to its turn: `begin`, or later if it is stretched.
+    entitled: u64,
     missed: u64,
+    /// Deadline of the slot that is being served.
+    serving: Option<u64>,
+    /// Whether it was never served.
+    first: bool,
 }
 
-/// What the owner of the bus does next.
+/// A slot whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// Poll the device.
-    Poll {
-        /// Its place among the slots.
-        place: usize,
-        /// Slots of this device that passed unserved since its last turn.
-        missed: u64,
-    },
-    /// Nothing is due before this time.
-    Wait {
-        /// When the next slot begins.
-        until: Duration,
-    },
-    /// There is no device.
-    Nothing,
+pub struct Due {
+    /// The place of its task among the slots.
+    pub place: usize,
+    /// When its turn should have ended.
+    pub deadline: Duration,
 }
 
 impl Slot {
-    /// Takes the time from one poll to the next; less than a millisecond is taken as a millisecond.
+    /// Takes the time from one turn to the next; less than a millisecond is taken as a millisecond.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
-        Self { interval: nanos(interval.max(Duration::from_millis(1))), due: 0, missed: 0 }
+        let interval = nanos(interval.max(SHORTEST));
+        Self {
+            interval,
+            begin: u64::MAX,
+            successor: u64::MAX,
+            entitled: u64::MAX,
+            missed: 0,
+            serving: None,
+            first: true,
+        }
     }
 
-    const fn deadline(&self) -> u64 {
-        self.due.saturating_add(self.interval)
+    /// Places the grid at `phase` after `start`, and the first slot within the first `round`.
+    fn begin_at(&mut self, start: u64, phase: u64, round: u64) {
+        let first = muldiv(phase, round.min(self.interval), self.interval);
+        // The second turn comes where the grid says, but no sooner than a round after the first.
+        let apart = phase.saturating_sub(first);
+        let second = if apart >= round { phase } else { phase.saturating_add(self.interval) };
+        *self = Self {
+            begin: start.saturating_add(first),
+            successor: start.saturating_add(second),
+            entitled: start.saturating_add(first),
+            ..Self::every(Duration::from_nanos(self.interval))
+        };
+    }
+
+    fn due(&self, now: u64) -> bool {
+        self.serving.is_none() && self.begin <= now
+    }
+
+    fn deadline(&self, floor: u64) -> u64 {
+        let interval = if self.first { self.interval.min(nanos(FIRST_ROUND)) } else { self.interval };
+        self.entitled.saturating_add(interval.max(floor))
     }
 
     /// Skips the slots whose successor has begun.
     fn catch_up(&mut self, now: u64) {
-        let passed = now.saturating_sub(self.due).checked_div(self.interval).unwrap_or(0);
-        self.due = self.due.saturating_add(self.interval.saturating_mul(passed));
-        self.missed = self.missed.saturating_add(passed);
+        let Some(beyond) = now.checked_sub(self.successor) else { return };
+        let more = beyond.checked_div(self.interval).unwrap_or(0);
+        self.missed = self.missed.saturating_add(more).saturating_add(1);
+        self.begin = self.successor.saturating_add(self.interval.saturating_mul(more));
+        self.successor = self.begin.saturating_add(self.interval);
     }
 
     /// Serves the slot that contains `now` and moves to its successor. Returns how many slots were skipped since the last.
-    fn serve(&mut self, now: u64) -> u64 {
+    fn serve(&mut self, now: u64, floor: u64) -> u64 {
+        self.serving = Some(self.deadline(floor));
+        // Served before it was entitled to it, because the bus was idle: a gift, which is not held against it.
+        let entitled = self.entitled.min(now);
         self.catch_up(now);
-        self.due = self.deadline();
+        self.begin = self.successor;
+        self.successor = self.begin.saturating_add(self.interval);
+        self.entitled = self.begin.max(entitled.saturating_add(floor));
+        self.first = false;
         core::mem::take(&mut self.missed)
+    }
+
+    fn finish(&mut self, now: u64) {
+        self.serving = None;
+        self.catch_up(now);
+        self.entitled = self.entitled.max(self.begin);
     }
 }
 
-impl<S: AsMut<[Slot]>> Schedule<S> {
-    /// Spreads the first slots: of `n` devices the one at place `i` begins `i/n` of its interval after `start`. Schedules
-    /// that start apart, such as those of several buses, are spread against each other by their starts.
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
+    /// Spreads the tasks: of the `n` with one interval the one at place `i` among them has its grid `i/n` of the interval
+    /// after `start`, and tasks of different intervals are shifted against each other. An interval longer than
+    /// [`FIRST_ROUND`] begins with one slot within that time.
+    ///
+    /// Schedules that start apart, such as those of several buses, are spread against each other by their starts.
     #[must_use]
     pub fn new(mut slots: S, start: Duration) -> Self {
-        let start = nanos(start);
-        let count = u64::try_from(slots.as_mut().len()).unwrap_or(u64::MAX);
-        for (place, slot) in (0_u64..).zip(slots.as_mut()) {
-            let phase = slot.interval.checked_div(count).unwrap_or(0).saturating_mul(place);
-            slot.due = start.saturating_add(phase);
+        let (start, round) = (nanos(start), nanos(FIRST_ROUND));
+        let all = slots.as_mut();
+        let count = length(&*all);
+        for slot in all.iter_mut() {
+            *slot = Slot::every(Duration::from_nanos(slot.interval));
         }
-        Self { slots, polling: None }
+        let mut rest = all;
+        let mut before = 0_u64;
+        while let Some(first) = rest.first() {
+            let (interval, placed) = (first.interval, first.begin != u64::MAX);
+            if !placed {
+                let alike = length(rest.iter().filter(|slot| slot.interval == interval));
+                let step = interval.checked_div(alike).unwrap_or(0);
+                let shift = muldiv(step, before, count);
+                for (rank, slot) in (0_u64..).zip(rest.iter_mut().filter(|slot| slot.interval == interval)) {
+                    slot.begin_at(start, muldiv(interval, rank, alike).saturating_add(shift), round);
+                }
+            }
+            rest = rest.get_mut(1..).unwrap_or_default();
+            before = before.saturating_add(1);
+        }
+        Self { slots, floor: 0 }
     }
 
-    /// Says what to do at `now`, which is also when the poll asked for before ended.
-    pub fn next(&mut self, now: Duration) -> Turn {
+    /// Returns whose turn it is among the due tasks that `may` takes: the one with the earliest deadline, those first that
+    /// are entitled to a turn. `may` is asked for due tasks only, and not for all of them.
+    pub fn first(&self, now: Duration, mut may: impl FnMut(usize) -> bool) -> Option<Due> {
         let now = nanos(now);
-        let slots = self.slots.as_mut();
-        if let Some(polled) = self.polling.take().and_then(|place| slots.get_mut(place)) {
-            polled.catch_up(now);
+        let mut best: Option<((bool, u64), usize)> = None;
+        for (place, slot) in self.slots.as_ref().iter().enumerate() {
+            let key = (slot.entitled > now, slot.deadline(self.floor));
+            if slot.due(now) && best.is_none_or(|(least, _)| key < least) && may(place) {
+                best = Some((key, place));
+            }
         }
-        let due = slots.iter_mut().enumerate().filter(|(_, slot)| slot.due <= now);
-        if let Some((place, slot)) = due.min_by_key(|(_, slot)| slot.deadline()) {
-            self.polling = Some(place);
-            return Turn::Poll { place, missed: slot.serve(now) };
+        best.map(|((_, deadline), place)| Due { place, deadline: Duration::from_nanos(deadline) })
+    }
+
+    /// Returns until when the turn of the task should end: the turn it has, else the next one. Never for a place without a
+    /// task.
+    #[must_use]
+    pub fn deadline(&self, place: usize) -> Duration {
+        let slot = self.slots.as_ref().get(place);
+        slot.map_or(Duration::MAX, |slot| Duration::from_nanos(slot.serving.unwrap_or(slot.deadline(self.floor))))
+    }
+
+    /// Tells whether the task waits for its turn. A task that is being served is not due.
+    #[must_use]
+    pub fn due(&self, place: usize, now: Duration) -> bool {
+        self.slots.as_ref().get(place).is_some_and(|slot| slot.due(nanos(now)))
+    }
+
+    /// Begins to serve the task, and returns how many of its slots passed unserved since its last turn. A task taken before
+    /// it is due uses up the coming slot.
+    pub fn take(&mut self, place: usize, now: Duration) -> u64 {
+        let slot = self.slots.as_mut().get_mut(place);
+        slot.map_or(0, |slot| slot.serve(nanos(now), self.floor))
+    }
+
+    /// Ends the turn of the task. Slots that passed meanwhile are missed.
+    pub fn finish(&mut self, place: usize, now: Duration) {
+        if let Some(slot) = self.slots.as_mut().get_mut(place) {
+            slot.finish(nanos(now));
         }
-        match slots.iter().map(|slot| slot.due).min() {
-            Some(until) => Turn::Wait { until: Duration::from_nanos(until) },
-            None => Turn::Nothing,
+    }
+
+    /// Returns the earliest begin of the next slots of the tasks that are not being served; it is past if one is due.
+    #[must_use]
+    pub fn wake(&self) -> Option<Duration> {
+        self.begins().min().map(Duration::from_nanos)
+    }
+
+    /// As [`wake`](Self::wake), but of the slots that begin after `now` only: when to look again if nothing that is due may
+    /// be served.
+    #[must_use]
+    pub fn wake_after(&self, now: Duration) -> Option<Duration> {
+        let now = nanos(now);
+        self.begins().filter(|&begin| begin > now).min().map(Duration::from_nanos)
+    }
+
+    fn begins(&self) -> impl Iterator<Item = u64> {
+        self.slots.as_ref().iter().filter(|slot| slot.serving.is_none()).map(|slot| slot.begin)
+    }
+
+    /// Stretches the intervals shorter than `floor` to it, or none. Turns become due as before; what changes is which are
+    /// preferred when not all can be served.
+    pub fn stretch(&mut self, floor: Option<Duration>) {
+        let floor = floor.map_or(0, nanos);
+        let less = self.floor.saturating_sub(floor);
+        for slot in self.slots.as_mut() {
+            slot.entitled = slot.entitled.saturating_sub(less).max(slot.begin);
         }
+        self.floor = floor;
+    }
+
+    /// Returns the time from one turn of the task to the next that the schedule works towards: the longer of its interval
+    /// and the floor. Never for a place without a task.
+    #[must_use]
+    pub fn effective(&self, place: usize) -> Duration {
+        let slot = self.slots.as_ref().get(place);
+        slot.map_or(Duration::MAX, |slot| Duration::from_nanos(slot.interval.max(self.floor)))
     }
 }
 
@@ -107,118 +251,12 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
+fn length<T>(items: impl IntoIterator<Item = T>) -> u64 {
+    u64::try_from(items.into_iter().count()).unwrap_or(u64::MAX)
+}
 
-    extern crate std;
-
-    use super::*;
-    use proptest::prelude::*;
-
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn poll(place: usize) -> Turn {
-        Turn::Poll { place, missed: 0 }
-    }
-
-    #[test]
-    fn devices_of_one_interval_are_spread_over_it() {
-        let mut schedule = Schedule::new([Slot::every(ms(100)); 4], ms(1000));
-        for round in 0..3 {
-            for place in 0..4 {
-                let begin = ms(1000 + 100 * round + 25 * place);
-                assert_eq!(schedule.next(begin - ms(1)), Turn::Wait { until: begin });
-                assert_eq!(schedule.next(begin), poll(usize::try_from(place).unwrap()));
-            }
-        }
-    }
-
-    #[test]
-    fn of_two_due_devices_the_one_with_the_earlier_deadline_is_polled_first() {
-        let mut schedule = Schedule::new([Slot::every(ms(1000)), Slot::every(ms(100))], ms(0));
-        assert_eq!(schedule.next(ms(60)), poll(1), "due since 50, deadline 150");
-        assert_eq!(schedule.next(ms(60)), poll(0), "due since 0, deadline 1000");
-        assert_eq!(schedule.next(ms(60)), Turn::Wait { until: ms(150) });
-    }
-
-    #[test]
-    fn slots_missed_during_an_overrun_are_skipped_and_the_grid_is_kept() {
-        let mut schedule = Schedule::new([Slot::every(ms(100))], ms(0));
-        assert_eq!(schedule.next(ms(0)), poll(0));
-        assert_eq!(schedule.next(ms(350)), Turn::Poll { place: 0, missed: 2 });
-        assert_eq!(schedule.next(ms(350)), Turn::Wait { until: ms(400) });
-    }
-
-    #[test]
-    fn a_poll_longer_than_its_interval_is_followed_at_once_by_one_for_the_slot_that_has_begun() {
-        let mut schedule = Schedule::new([Slot::every(ms(100))], ms(0));
-        assert_eq!(schedule.next(ms(0)), poll(0));
-        assert_eq!(schedule.next(ms(150)), poll(0));
-        assert_eq!(schedule.next(ms(150)), Turn::Wait { until: ms(200) });
-    }
-
-    #[test]
-    fn a_slow_device_does_not_starve_the_others_of_its_bus() {
-        let mut schedule = Schedule::new([Slot::every(ms(100)); 4], ms(0));
-        let (mut now, mut polls) = (ms(0), [0_u32; 4]);
-        while now < ms(60_000) {
-            match schedule.next(now) {
-                Turn::Poll { place, .. } => {
-                    polls[place] += 1;
-                    now += if place == 0 { ms(2000) } else { ms(5) };
-                }
-                Turn::Wait { until } => now = until,
-                Turn::Nothing => panic!("there are four devices"),
-            }
-        }
-        assert!(polls.iter().all(|&count| count >= 25), "{polls:?}");
-    }
-
-    #[test]
-    fn a_bus_without_devices_has_nothing_to_do() {
-        assert_eq!(Schedule::new([], ms(0)).next(ms(5)), Turn::Nothing);
-    }
-
-    proptest! {
-        #[test]
-        fn every_slot_is_served_or_missed_once_and_never_early(
-            intervals in prop::collection::vec(0_u64..5_000, 1..8),
-            costs in prop::collection::vec(0_u64..3_000, 1..60),
-        ) {
-            let count = intervals.len();
-            let slots: std::vec::Vec<Slot> = intervals.iter().map(|&interval| Slot::every(ms(interval))).collect();
-            let mut schedule = Schedule::new(slots.clone(), ms(0));
-            let mut begun = std::vec![0_u64; count];
-            let mut now = ms(0);
-            for cost in costs {
-                match schedule.next(now) {
-                    Turn::Poll { place, missed } => {
-                        begun[place] += missed + 1;
-                        let interval = slots[place].interval;
-                        let phase = interval / count as u64 * place as u64;
-                        // All slots up to the one that contains `now` are accounted for, and none after it.
-                        let last = phase + (begun[place] - 1) * interval;
-                        prop_assert!(last <= nanos(now) && nanos(now) < last + interval);
-                        now += ms(cost);
-                    }
-                    Turn::Wait { until } => {
-                        prop_assert!(until > now);
-                        now = until;
-                    }
-                    Turn::Nothing => prop_assert!(false),
-                }
-            }
-        }
-
-        #[test]
-        fn no_time_and_no_interval_panics(interval: Duration, start: Duration, now: Duration) {
-            let mut schedule = Schedule::new([Slot::every(interval), Slot::every(now)], start);
-            schedule.next(now);
-            schedule.next(Duration::MAX);
-            schedule.next(Duration::ZERO);
-        }
-    }
+/// Returns `a * b / c`, 0 if `c` is 0.
+fn muldiv(a: u64, b: u64, c: u64) -> u64 {
+    let product = u128::from(a).saturating_mul(u128::from(b));
+    u64::try_from(product.checked_div(u128::from(c)).unwrap_or(0)).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_drivers::schedule::{Schedule, Slot, Turn};
+use ganglion_drivers::schedule::{Due, Schedule, Slot};
 use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::UnitId;
 use tokio::sync::{mpsc, watch};
@@ -144,30 +144,29 @@ impl BusTask {
         let mut schedule = Schedule::new(slots, self.phase);
         let mut overruns = Overruns::default();
         loop {
-            match schedule.next(start.elapsed()) {
-                Turn::Poll { place, missed } => {
-                    let Some(&(id, device, n, group)) = groups.get(place) else { return };
-                    overruns.count(&self.bus.name, missed);
-                    let sample = tokio::select! {
-                        biased;
-                        () = stopped(&mut self.stop) => return,
-                        sample = poll(&mut connection, (id, n), device.unit, group) => sample,
-                    };
-                    self.report(device, &sample);
-                    if self.out.send(sample).await.is_err() {
-                        return;
-                    }
+            let now = start.elapsed();
+            if let Some(Due { place, .. }) = schedule.first(now, |_| true) {
+                let Some(&(id, device, n, group)) = groups.get(place) else { return };
+                overruns.count(&self.bus.name, schedule.take(place, now));
+                let sample = tokio::select! {
+                    biased;
+                    () = stopped(&mut self.stop) => return,
+                    sample = poll(&mut connection, (id, n), device.unit, group) => sample,
+                };
+                schedule.finish(place, start.elapsed());
+                self.report(device, &sample);
+                if self.out.send(sample).await.is_err() {
+                    return;
                 }
-                Turn::Wait { until } => {
-                    let until = start.checked_add(until).unwrap_or_else(|| start + OVERRUN_REPORT);
-                    tokio::select! {
-                        biased;
-                        () = stopped(&mut self.stop) => return,
-                        () = connection.tend() => {}
-                        () = sleep_until(until) => {}
-                    }
-                }
-                Turn::Nothing => return stopped(&mut self.stop).await,
+                continue;
+            }
+            let Some(wake) = schedule.wake() else { return stopped(&mut self.stop).await };
+            let wake = start.checked_add(wake).unwrap_or_else(|| start + OVERRUN_REPORT);
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => return,
+                () = connection.tend() => {}
+                () = sleep_until(wake) => {}
             }
         }
     }
