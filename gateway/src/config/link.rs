@@ -89,16 +89,16 @@ fn tcp_endpoint(findings: &mut Findings, table: &Table) -> Option<Endpoint> {
                 return None;
             };
             if !address.ip().is_loopback() {
-                let whom = if address.ip().is_unspecified() { "every network" } else { "the network" };
-                findings
-                    .warning(
-                        listen.place,
-                        format!("this opens TCP port {} to {whom} of {}", address.port(), address.ip()),
-                    )
-                    .help(
-                        "whoever reaches it can answer for the units of this bus: let the firewall admit the serial \
+                let ip = address.ip();
+                let at = if ip.is_unspecified() {
+                    "on every network of this machine".to_owned()
+                } else {
+                    format!("at {ip}")
+                };
+                findings.warning(listen.place, format!("this opens TCP port {} {at}", address.port())).help(
+                    "whoever reaches it can answer for the units of this bus: let the firewall admit the serial \
                          server alone",
-                    );
+                );
             }
             Some(Endpoint::Listen { address })
         }

@@ -109,20 +109,24 @@ pub(super) fn cell(findings: &mut Findings, key: &Key, kind: &Kind, cell: &str, 
         Kind::Map(of) => {
             let mut entries: Vec<(At<String>, Option<At<Item>>)> = Vec::new();
             for (part, place) in parts(findings, cell, place) {
-                let Some((name, value)) = part.split_once('=') else {
-                    findings
-                        .error(place, format!("{part:?} in `{}` has no `=`", key.name))
-                        .help(format!("`{}`: {}; in a table `name=value`, with `;` between them", key.name, key.doc));
-                    return None;
-                };
-                let (name, value) = (name.trim(), value.trim());
+                let (name, value) =
+                    part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value.trim())));
+                let name = name.trim();
+                let named = |value| (At { value: name.to_owned(), place }, value);
                 if entries.iter().any(|(other, _)| other.value == name) {
                     findings.error(place, format!("{name:?} is there twice in `{}`", key.name));
-                    return None;
+                    continue;
                 }
+                let Some(value) = value else {
+                    findings
+                        .error(place, format!("{name:?} in `{}` has no `=`", key.name))
+                        .help(format!("`{}`: {}; in a table `name=value`, with `;` between them", key.name, key.doc));
+                    entries.push(named(None));
+                    continue;
+                };
                 let at = findings.text(place).find(value).map_or(place, |at| place.part(at..at + value.len()));
                 let value = self::cell(findings, key, of, value, at).map(|value| At { value, place: at });
-                entries.push((At { value: name.to_owned(), place }, value));
+                entries.push(named(value));
             }
             Some(Item::Map(entries))
         }
