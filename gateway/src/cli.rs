@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
-use ganglion::{config, pipeline, status};
+use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -30,6 +30,7 @@ Examples:
   ganglion run --config site.toml            run until SIGTERM or Ctrl-C, then drain
   ganglion status --config site.toml         what the running daemon sees, per device and resource
   ganglion id 330502-0103-000123-33          what an identifier says
+  ganglion decode modbus-rtu 010300000002C40B   what a frame says, or where it is wrong
 
 Environment:
   GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
@@ -81,6 +82,8 @@ enum Verb {
         #[arg(long)]
         part_code: bool,
     },
+    /// Explain frames of a field protocol, or say where they are wrong; or run test vectors.
+    Decode(decode::Options),
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -125,6 +128,7 @@ pub(crate) fn main() -> ExitCode {
             say(&format!("{schema:#}\n"))
         }
         Verb::Id { identifier, part_code } => explain(&identifier, part_code),
+        Verb::Decode(options) => decode::run(&options),
     }
 }
 
