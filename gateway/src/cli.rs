@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
-use ganglion::{config, pipeline, status};
+use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -33,6 +33,7 @@ Examples:
   ganglion status --config site.toml         what the running daemon sees, per device and resource
   ganglion devices export --config site.toml the devices as CSV, for a spreadsheet and `devices_csv`
   ganglion id 330502-0103-000123-33          what an identifier says
+  ganglion decode modbus-rtu 010300000002C40B   what a frame says, or where it is wrong
 
 Environment:
   GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
@@ -92,6 +93,8 @@ enum Verb {
         #[arg(long)]
         part_code: bool,
     },
+    /// Explain frames of a field protocol, or say where they are wrong; or run test vectors.
+    Decode(decode::Options),
 }
 
 #[derive(Subcommand, Debug)]
@@ -153,6 +156,7 @@ pub(crate) fn main() -> ExitCode {
             say(&format!("{schema:#}\n"))
         }
         Verb::Id { identifier, part_code } => explain(&identifier, part_code),
+        Verb::Decode(options) => decode::run(&options),
     }
 }
 
