@@ -159,7 +159,7 @@ impl Rig {
             Model::FlowMeter => 9305,
             Model::PressureTransmitter => 9601,
             Model::WaterLevelGauge => 9505,
-            Model::LoopDetector | Model::Bench { .. } => 9401,
+            Model::LoopDetector | Model::Bench { .. } | Model::Named { .. } => 9401,
         };
         resource(330_502, class, bus * 1000 + u32::from(unit.id))
     }
