@@ -31,6 +31,7 @@ pub use faults::{Fault, Faults};
 pub(crate) use line::Port;
 pub use line::{Line, LineSettings, Parity};
 pub use noise::Noise;
+pub use pdu::crc;
 pub use tcp::{Endpoint, Host};
 pub use unit::{Cell, Form, Model, Table, Unit, named_age, named_register, named_second};
 pub use wire::{LineCounts, Seconds};

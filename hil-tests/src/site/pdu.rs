@@ -110,10 +110,11 @@ fn with_count(data: &[u8]) -> Vec<u8> {
     std::iter::once(data.len() as u8).chain(data.iter().copied()).collect()
 }
 
-/// Returns the CRC-16 of a serial frame, to be sent low byte first.
+/// Returns the CRC-16 of a serial frame, to be sent low byte first; over a frame with its CRC it is 0.
 ///
 /// Source: MODBUS over Serial Line V1.02 §6.2.2.
-pub(super) fn crc(frame: &[u8]) -> u16 {
+#[must_use]
+pub fn crc(frame: &[u8]) -> u16 {
     frame.iter().fold(0xFFFF, |crc, &byte| {
         (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
     })

@@ -145,7 +145,8 @@ impl Rig {
             }
         });
         let devices = devices.collect();
-        self.file.buses.push(BusEntry { name: name.to_owned(), link, response_timeout_ms: 250, devices });
+        let settings = Vec::new();
+        self.file.buses.push(BusEntry { name: name.to_owned(), link, response_timeout_ms: 250, settings, devices });
     }
 
     /// Returns the resource of a unit on a bus.
