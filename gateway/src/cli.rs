@@ -180,7 +180,15 @@ fn export(path: &Path, bus: Option<&str>, excel: bool) -> ExitCode {
     }
 }
 
-fn run(site: Site) -> ExitCode {
+fn run(site: Site, trace: Option<&Path>) -> ExitCode {
+    let trace = match trace.map(|path| Trace::create(path).map_err(|error| (path, error))) {
+        None => Trace::default(),
+        Some(Ok(trace)) => trace,
+        Some(Err((path, error))) => {
+            error!(path = %path.display(), %error, "the trace cannot be written");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

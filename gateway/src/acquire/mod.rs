@@ -30,10 +30,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_drivers::schedule::{Due, Schedule, Slot};
-use ganglion_protocols::Reason;
-use ganglion_protocols::modbus::UnitId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error;
@@ -125,137 +122,6 @@ where
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error says that the sender is gone: nobody could stop this task any more.
     drop(stop.wait_for(|&stop| stop).await);
-}
-
-#[derive(Clone)]
-struct BusTask {
-    bus: Arc<Bus>,
-    /// How long after the start its first slot begins.
-    phase: Duration,
-    site: Arc<Site>,
-    monitor: Arc<Monitor>,
-    out: mpsc::Sender<Sample>,
-    stop: watch::Receiver<bool>,
-}
-
-impl BusTask {
-    async fn run(self) {
-        match &self.bus.link {
-            Link::Tcp { host, port } => {
-                let connection = tcp::connection(&self.bus, host, *port);
-                self.serve(connection).await;
-            }
-            Link::Serial(link) => {
-                let connection = serial::connection(&self.bus, link);
-                self.serve(connection).await;
-            }
-            Link::RtuOverTcp { .. } => {
-                error!(bus = self.bus.name, "this build has no wire for RTU over TCP, the bus is not polled");
-                let mut stop = self.stop.clone();
-                stopped(&mut stop).await;
-            }
-        }
-    }
-
-    async fn serve<T: Transport>(mut self, mut connection: Connection<T>) {
-        let site = Arc::clone(&self.site);
-        let devices = self.bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?)));
-        let groups: Vec<(DeviceId, &Device, usize, &Group)> = devices
-            .flat_map(|(id, device)| device.groups.iter().enumerate().map(move |(n, group)| (id, device, n, group)))
-            .collect();
-        let slots: Vec<Slot> = groups.iter().map(|(.., group)| Slot::every(group.interval)).collect();
-        let start = Instant::now();
-        let mut schedule = Schedule::new(slots, self.phase);
-        let mut overruns = Overruns::default();
-        loop {
-            let now = start.elapsed();
-            if let Some(Due { place, .. }) = schedule.first(now, |_| true) {
-                let Some(&(id, device, n, group)) = groups.get(place) else { return };
-                overruns.count(&self.bus.name, schedule.take(place, now));
-                let sample = tokio::select! {
-                    biased;
-                    () = stopped(&mut self.stop) => return,
-                    sample = poll(&mut connection, (id, n), device.unit, group) => sample,
-                };
-                schedule.finish(place, start.elapsed());
-                self.report(device, &sample);
-                if self.out.send(sample).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            let Some(wake) = schedule.wake() else { return stopped(&mut self.stop).await };
-            let wake = start.checked_add(wake).unwrap_or_else(|| start + OVERRUN_REPORT);
-            tokio::select! {
-                biased;
-                () = stopped(&mut self.stop) => return,
-                () = connection.tend() => {}
-                () = sleep_until(wake) => {}
-            }
-        }
-    }
-
-    /// Counts the poll, and logs the first one and each change of the device's health.
-    fn report(&self, device: &Device, sample: &Sample) {
-        let outcome = sample.states.iter().rev().find_map(|state| *state);
-        let changed = self.monitor.polled(sample.device, outcome.map_or(Ok(()), Err));
-        match outcome {
-            _ if !changed => {}
-            None => info!(bus = self.bus.name, device = device.name, unit = %device.unit, "the device answers"),
-            Some(reason) => {
-                warn!(bus = self.bus.name, device = device.name, unit = %device.unit, %reason, "the device has no good answer");
-            }
-        }
-    }
-}
-
-/// Asks everything that one poll of the group asks, a request for each want.
-async fn poll<T: Transport>(
-    connection: &mut Connection<T>,
-    (device, n): (DeviceId, usize),
-    unit: UnitId,
-    group: &Group,
-) -> Sample {
-    let mut words = Vec::new();
-    let mut states = Vec::with_capacity(group.wants.len());
-    let mut arrived = None;
-    let mut silent = false;
-    for want in group.wants.iter() {
-        words.resize(want.offset, 0);
-        if silent {
-            // A silent unit costs one timeout, not one for each request.
-            states.push(Some(Reason::Timeout));
-            continue;
-        }
-        let answer = connection.ask(unit, &want.read).await;
-        match answer {
-            Ok(_) | Err(Reason::Exception(_)) => arrived = Some(clock::now()),
-            Err(Reason::Timeout) => silent = true,
-            Err(_) => {}
-        }
-        states.push(answer.as_ref().err().copied());
-        words.extend(answer.unwrap_or_default());
-    }
-    words.resize(group.wants.last().map_or(0, |want| want.offset + usize::from(want.read.count)), 0);
-    let t = arrived.unwrap_or_else(clock::now);
-    Sample { device, group: n, t, clock: clock::state(), words, states }
-}
-
-/// Polls that a bus had no time for.
-#[derive(Default)]
-struct Overruns {
-    missed: u64,
-    reported: Option<Instant>,
-}
-
-impl Overruns {
-    fn count(&mut self, bus: &str, missed: u64) {
-        self.missed = self.missed.saturating_add(missed);
-        if self.missed > 0 && self.reported.is_none_or(|last| last.elapsed() >= OVERRUN_REPORT) {
-            warn!(bus, missed = self.missed, "the bus does not keep up with its poll intervals, polls were skipped");
-            *self = Self { missed: 0, reported: Some(Instant::now()) };
-        }
-    }
 }
 
 #[cfg(test)]
