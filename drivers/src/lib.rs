@@ -12,6 +12,7 @@
     clippy::std_instead_of_core
 )]
 
+pub mod learn;
 pub mod plan;
 pub mod quarantine;
 pub mod schedule;
