@@ -9,7 +9,7 @@
 //! **A refused block is cut.** A block is a request for several wants, refused with 0x02 or 0x03; other codes say nothing
 //! about addresses. It is cut in its largest gap (the one nearest the middle of several), else between the two wants
 //! nearest its middle. A cut is a place no request spans. Wants that overlap are parted as well: the one that spans the
-//! cut is then read alone.
+//! cut is then read alone. Until the refusal is explained, no request reaches over the ends of the block either.
 //!
 //! **What the refusal meant is decided when both sides of its cut have answered** (each in a request that ends or begins
 //! there):
@@ -65,7 +65,7 @@ use self::length::Length;
 use self::place::{Joint, Place, State};
 use self::points::{Answered, Point};
 use self::term::Term;
-use crate::plan::{Cut, Limits, ReadRequest};
+use crate::plan::{Cut, Limits, ReadRequest, is_parted};
 
 /// Most cuts from refused blocks.
 const PLACES: usize = 64;
@@ -73,8 +73,8 @@ const PLACES: usize = 64;
 const POINTS: usize = 64;
 /// Most ranges that answered.
 const RANGES: usize = 64;
-/// A point has up to three cuts.
-const CUTS: usize = PLACES + 3 * POINTS;
+/// A place and a point each have up to three cuts.
+const CUTS: usize = 3 * PLACES + 3 * POINTS;
 
 /// What a refusal means for the rest of the poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +98,7 @@ pub struct Memory {
     answered: Answered,
     registers: Length,
     bits: Length,
-    /// Those of the places and points that hold now.
+    /// Those of the places and points that hold now, sorted.
     cuts: Vec<Cut, CUTS>,
     changed: u32,
     learnt: u32,
@@ -187,8 +187,7 @@ impl Memory {
             return Verdict::Nothing;
         }
         let inside = || wants.iter().filter(|want| request.covers(**want));
-        let is_parted = self.cuts.iter().any(|cut| cut.is_inside(request));
-        let alone = is_parted || request.count > self.length(request.table).limit();
+        let alone = is_parted(request, &self.cuts) || request.count > self.length(request.table).limit();
         let before = self.bounds();
         let verdict = if inside().any(|want| *want == request) && (alone || inside().all(|want| *want == request)) {
             self.strike(now, request);
@@ -406,12 +405,13 @@ impl Memory {
 
     /// Makes the cuts anew and counts a change if a plan depends on what changed since `before`.
     fn note(&mut self, before: Bounds) -> bool {
-        let mut cuts = Vec::new();
-        let places = self.places.iter().filter(|place| place.term.is_running()).map(Place::cut);
+        let mut cuts: Vec<Cut, CUTS> = Vec::new();
+        let places = self.places.iter().filter(|place| place.term.is_running()).flat_map(Place::cuts);
         for cut in places.chain(self.points.iter().flat_map(Point::cuts)) {
             // The capacity is that of all places and points together.
             cuts.push(cut).unwrap_or_default();
         }
+        cuts.sort_unstable();
         let changes = cuts != self.cuts || before != self.bounds();
         self.cuts = cuts;
         if changes {

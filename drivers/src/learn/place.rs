@@ -134,6 +134,14 @@ impl Place {
         Cut { table: self.block.table, at: self.joint.at }
     }
 
+    /// The cut, and until its refusal is explained those at the ends of the block.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = Cut> {
+        let Cut { table, at } = self.cut();
+        let ends = (self.state != State::Settled).then_some([u32::from(self.block.address), self.block.end()]);
+        let ends = ends.into_iter().flatten().filter_map(|end| u16::try_from(end).ok().filter(|end| *end > 0));
+        core::iter::once(at).chain(ends).map(move |at| Cut { table, at })
+    }
+
     pub(super) fn in_gap(&self) -> bool {
         self.joint.gap > 0
     }
