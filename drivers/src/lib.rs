@@ -12,6 +12,13 @@
     clippy::std_instead_of_core
 )]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod breaker;
+#[cfg(feature = "alloc")]
+pub mod bus;
+pub mod client;
 pub mod learn;
 pub mod plan;
 pub mod report;
