@@ -19,6 +19,7 @@ pub mod breaker;
 #[cfg(feature = "alloc")]
 pub mod bus;
 pub mod client;
+pub mod learn;
 pub mod plan;
 pub mod report;
 pub mod schedule;

@@ -66,7 +66,7 @@ fn tables_are_never_mixed() {
 #[test]
 fn no_request_spans_a_cut_of_its_table() {
     let wants: Vec<_> = (0..4).map(|address| want(HoldingRegister, address, 1)).collect();
-    let cuts = [Cut { table: HoldingRegister, at: 3 }, Cut { table: InputRegister, at: 1 }];
+    let cuts = [Cut { table: InputRegister, at: 1 }, Cut { table: HoldingRegister, at: 3 }];
     let limits = Limits { cuts: &cuts, ..Limits::STANDARD };
     assert_eq!(requests(&wants, &limits), [want(HoldingRegister, 0, 3), want(HoldingRegister, 3, 1)]);
 }
@@ -176,12 +176,16 @@ fn any_case(wants: usize, addresses: u16, longest: u16) -> impl Strategy<Value =
         (longest / 2 + 1..longest * 5, longest / 2 + 1..longest * 9, longest / 2..longest * 5, 0..longest * 2),
         (0_u64..60, 0_u64..5),
     )
-        .prop_map(|(mut wants, forbidden, cuts, (max_registers, max_bits, joined, bridge), (exchange, byte))| {
-            wants.sort_unstable();
-            let (joined_registers, joined_bits) = (joined, joined * 2);
-            let plain = Limits { max_registers, max_bits, joined_registers, joined_bits, bridge, ..Limits::STANDARD };
-            Case { wants, forbidden, cuts, plain, cost: Cost { exchange, byte } }
-        })
+        .prop_map(
+            |(mut wants, forbidden, mut cuts, (max_registers, max_bits, joined, bridge), (exchange, byte))| {
+                wants.sort_unstable();
+                cuts.sort_unstable();
+                let (joined_registers, joined_bits) = (joined, joined * 2);
+                let plain =
+                    Limits { max_registers, max_bits, joined_registers, joined_bits, bridge, ..Limits::STANDARD };
+                Case { wants, forbidden, cuts, plain, cost: Cost { exchange, byte } }
+            },
+        )
 }
 
 /// The cheapest way to read `wants` if each set of a partition may be one request; `contiguous` keeps sets to runs.

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
-use ganglion::{config, pipeline, status};
+use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -31,7 +31,9 @@ Examples:
   ganglion check --config site.toml          every error of the site file at once, touching no wire
   ganglion run --config site.toml            run until SIGTERM or Ctrl-C, then drain
   ganglion status --config site.toml         what the running daemon sees, per device and resource
+  ganglion devices export --config site.toml the devices as CSV, for a spreadsheet and `devices_csv`
   ganglion id 330502-0103-000123-33          what an identifier says
+  ganglion decode modbus-rtu 010300000002C40B   what a frame says, or where it is wrong
 
 Environment:
   GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
@@ -72,6 +74,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Devices as a table for a spreadsheet.
+    Devices {
+        #[command(subcommand)]
+        verb: DevicesVerb,
+    },
     /// Print the JSON Schema of the site file or of a device template, for editors.
     Schema {
         /// Which file the schema describes.
@@ -85,6 +92,24 @@ enum Verb {
         /// The text is a bare sixteen-digit part code from a city's table; check digits are computed for it.
         #[arg(long)]
         part_code: bool,
+    },
+    /// Explain frames of a field protocol, or say where they are wrong; or run test vectors.
+    Decode(decode::Options),
+}
+
+#[derive(Subcommand, Debug)]
+enum DevicesVerb {
+    /// Print the devices of a site as CSV; named as `devices_csv` in the site file, the table takes their place.
+    Export {
+        /// The site file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The devices of this bus only.
+        #[arg(long, value_name = "NAME")]
+        bus: Option<String>,
+        /// Begin with a byte order mark, without which Excel takes Chinese names for another encoding.
+        #[arg(long)]
+        excel: bool,
     },
 }
 
@@ -122,6 +147,7 @@ pub(crate) fn main() -> ExitCode {
             Ok((site, _)) => show_status(&site, json),
             Err(code) => code,
         },
+        Verb::Devices { verb: DevicesVerb::Export { config, bus, excel } } => export(&config, bus.as_deref(), excel),
         Verb::Schema { of } => {
             let schema = match of {
                 SchemaOf::Site => config::json_schema(),
@@ -130,6 +156,7 @@ pub(crate) fn main() -> ExitCode {
             say(&format!("{schema:#}\n"))
         }
         Verb::Id { identifier, part_code } => explain(&identifier, part_code),
+        Verb::Decode(options) => decode::run(&options),
     }
 }
 
@@ -141,6 +168,16 @@ fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
         eprint!("{}", report.render(io::stderr().is_terminal()));
     }
     site.map(|site| (site, report)).ok_or(ExitCode::from(REFUSED))
+}
+
+fn export(path: &Path, bus: Option<&str>, excel: bool) -> ExitCode {
+    match config::devices_csv(path, bus) {
+        Ok(table) => say(&format!("{}{table}", if excel { "\u{feff}" } else { "" })),
+        Err(report) => {
+            eprint!("{}", report.render(io::stderr().is_terminal()));
+            ExitCode::from(REFUSED)
+        }
+    }
 }
 
 fn run(site: Site, trace: Option<&Path>) -> ExitCode {

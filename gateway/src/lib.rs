@@ -12,6 +12,7 @@ pub mod acquire;
 pub mod buffer;
 pub mod clock;
 pub mod config;
+pub mod decode;
 pub mod deliver;
 pub mod monitor;
 pub mod normalize;

@@ -1,7 +1,9 @@
-//! Registers to readings: type, scale, unit, physical range, quality, and whose they are.
+//! Registers to readings: type, scale, unit, physical range, quality, whose they are, and whether they tell anything new.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ganglion_drivers::report::{Deadband, Reporter};
 use ganglion_protocols::modbus::ValueType;
 use ganglion_protocols::{Quality, Reading, Reason, Value};
 use tokio::sync::mpsc;
@@ -17,8 +19,13 @@ pub async fn run(
     mut samples: mpsc::Receiver<Sample>,
     observations: mpsc::Sender<Unnumbered>,
 ) {
+    let start = Instant::now();
+    let mut reports = Reports::new(&site);
     while let Some(sample) = samples.recv().await {
         for observation in observe(&site, &sample) {
+            if !reports.worth(start.elapsed(), &observation) {
+                continue;
+            }
             if let Some(stream) = site.streams.get(observation.stream.0) {
                 monitor.count(stream.resource, |ledger| ledger.sampled += 1);
             }
@@ -26,6 +33,56 @@ pub async fn run(
                 return;
             }
         }
+    }
+}
+
+/// Which observations are worth a report: all of a stream, or those of one that reports on change that tell something new.
+/// One that is not is as if it had not been made: it gets no number.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// One for each of the site's streams; `None` where everything is reported.
+    streams: Vec<Option<OnChange>>,
+}
+
+#[derive(Clone, Debug)]
+struct OnChange {
+    reporter: Reporter,
+    /// The readings last reported.
+    last: Vec<Option<Reading>>,
+    deadbands: Vec<Deadband>,
+}
+
+impl Reports {
+    /// Starts with nothing reported.
+    #[must_use]
+    pub fn new(site: &Site) -> Self {
+        let mut streams = vec![None; site.streams.len()];
+        for group in site.devices.iter().flat_map(|device| &device.groups) {
+            let Some(heartbeat) = group.heartbeat else { continue };
+            for (part, stream) in group.streams.iter().enumerate() {
+                let width = site.streams.get(stream.0).map_or(0, |stream| stream.properties.len());
+                let mut deadbands = vec![Deadband::default(); width];
+                for point in group.points.iter().filter(|point| point.part == part) {
+                    if let (Some(slot), Some(deadband)) = (deadbands.get_mut(point.place), point.deadband) {
+                        *slot = deadband;
+                    }
+                }
+                if let Some(slot) = streams.get_mut(stream.0) {
+                    *slot = Some(OnChange { reporter: Reporter::new(heartbeat), last: vec![None; width], deadbands });
+                }
+            }
+        }
+        Self { streams }
+    }
+
+    /// Says whether the observation, made at `now`, is to be reported, and then remembers it as reported. `now` is counted
+    /// from any one start, the same for every call.
+    pub fn worth(&mut self, now: Duration, observation: &Unnumbered) -> bool {
+        let Some(Some(OnChange { reporter, last, deadbands })) = self.streams.get_mut(observation.stream.0) else {
+            return true;
+        };
+        let deadband = |place: usize| deadbands.get(place).copied().unwrap_or_default();
+        reporter.decide(now, &observation.readings, deadband, last).is_some()
     }
 }
 
@@ -126,14 +183,14 @@ impl Made {
         match role {
             Role::Part => self.number += number,
             Role::Factor => self.multiply *= number,
-            Role::Exponent => {
+            Role::Exponent | Role::Decimals => {
                 let limit = f64::from(MAX_EXPONENT);
                 if number.fract() != 0.0 || !(-limit..=limit).contains(&number) {
                     return None;
                 }
                 #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most 22")]
                 let power = 10_f64.powi((number as i32).abs());
-                if number < 0.0 {
+                if (number < 0.0) == (role == Role::Exponent) {
                     self.divide *= power;
                 } else {
                     self.multiply *= power;

@@ -195,6 +195,7 @@ impl DeviceLimits {
             max_bits: self.max_bits,
             bridge: self.bridge,
             forbidden: &self.forbidden,
+            ..Limits::STANDARD
         }
     }
 }
@@ -278,15 +279,17 @@ pub struct Term {
     pub word_order: WordOrder,
 }
 
-/// What a [`Term`] does: the value is `(number + parts) * factors * 10^exponents`, and then scaled.
+/// What a [`Term`] does: the value is `(number + parts) * factors * 10^(exponents - decimals)`, and then scaled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// It is added: the decimal fraction of a counter.
     Part,
     /// It multiplies: a transformer ratio.
     Factor,
-    /// It is a power of ten: a place of the decimal point.
+    /// It is a power of ten that multiplies.
     Exponent,
+    /// It is a power of ten that divides: a count of decimal places.
+    Decimals,
 }
 
 /// `number * multiply / divide + offset`. A decimal scale such as 0.001 is kept as a division by 1000, which is exact

@@ -1,112 +1,21 @@
 //! What the files of a site may say, and what a person is told when they are wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ganglion::config::{self, Report, Severity};
-use ganglion::site::{Link, Scale, Site};
+use ganglion::site::{Link, Scale};
 use ganglion_protocols::modbus::{UnitId, ValueType, WordOrder};
 use proptest::prelude::*;
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use tempfile::TempDir;
 
-const CONFIGS: &str = "../configs";
+#[path = "config/copy.rs"]
+mod copy;
+#[path = "config/devices.rs"]
+mod devices;
+#[path = "config/keys.rs"]
+mod keys;
 
-/// Set to write what the tests compare with anew.
-const UPDATE: &str = "UPDATE_EXPECTED";
-
-/// A copy of `configs/` with certificates, to change.
-struct Copy {
-    folder: TempDir,
-}
-
-impl Copy {
-    fn new() -> Self {
-        let copy = Self { folder: tempfile::tempdir().expect("a folder") };
-        copy_folder(Path::new(CONFIGS), copy.folder.path());
-        copy.issue("pki/ca.pem", 2120);
-        copy.issue("pki/gateway.pem", 2120);
-        copy
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join("sites").join(file)
-    }
-
-    fn site(&self) -> PathBuf {
-        self.path("pump-house.toml")
-    }
-
-    /// Makes a certificate that ends with the given year, and its key.
-    fn issue(&self, file: &str, end: i32) {
-        let mut params = CertificateParams::new(vec!["gateway".to_owned()]).expect("a name");
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(end, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        self.write(file, &certificate.pem());
-        self.write(&file.replace(".pem", ".key"), &key.serialize_pem());
-        set_mode(&self.path(&file.replace(".pem", ".key")), 0o600);
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        let path = self.path(file);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("written");
-    }
-
-    fn change(&self, file: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(file)).expect("the file");
-        assert!(text.contains(from), "{file} holds no {from:?}");
-        self.write(file, &text.replacen(from, to, 1));
-    }
-
-    fn load(&self) -> Site {
-        config::load(&self.site()).unwrap_or_else(|report| panic!("{report}"))
-    }
-
-    fn report(&self) -> Report {
-        config::load_to_run(&self.site()).1
-    }
-
-    /// Loads and returns the messages of the given severity.
-    fn messages(&self, severity: Severity) -> Vec<String> {
-        let report = self.report();
-        report.problems().iter().filter(|problem| problem.severity == severity).map(|p| p.message.clone()).collect()
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() { copy_folder(&path, &target) } else { fs::copy(&path, target).map(drop).expect("copied") }
-    }
-}
-
-fn stems(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(Path::new(CONFIGS).join(folder)).expect("a folder");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Compares with a file that `UPDATE_EXPECTED=1` writes anew.
-fn compare(got: &str, file: &str) {
-    if std::env::var_os(UPDATE).is_some() {
-        fs::write(file, got).expect("written");
-    }
-    let expected = fs::read_to_string(file).unwrap_or_default();
-    assert!(got == expected, "not as in {file}; {UPDATE}=1 writes it anew, then look at the difference:\n{got}");
-}
+use copy::{Copy, compare, set_mode, stems};
 
 fn report_of(site: &str) -> Report {
     config::load(Path::new(site)).expect_err("a report")
@@ -156,12 +65,11 @@ fn every_example_site_loads_without_an_error() {
 
 #[test]
 fn every_template_is_used_by_an_example_site() {
-    let sites: String = stems("sites")
-        .iter()
-        .map(|site| fs::read_to_string(format!("{CONFIGS}/sites/{site}.toml")).expect("the site"))
-        .collect();
+    let copy = Copy::new();
+    let sites = stems("sites").into_iter().map(|site| copy.path(&format!("{site}.toml")));
+    let devices: Vec<_> = sites.flat_map(|path| config::load(&path).expect("a site").devices).collect();
     for template in stems("templates") {
-        assert!(sites.contains(&format!("template = \"{template}\"")), "no example site uses {template}");
+        assert!(devices.iter().any(|device| device.template == template), "no example site uses {template}");
     }
 }
 
@@ -173,24 +81,26 @@ fn the_example_site_means_what_it_says() {
     assert_eq!((site.broker.port, site.broker.keep_alive.as_secs()), (8883, 30));
     assert_eq!((site.buffer.max_bytes, site.buffer.segment_bytes), (4 << 30, 4 << 20));
     assert_eq!(site.directory, "2026-11");
-    assert!(matches!(&site.buses[0].link, Link::Serial(serial) if serial.baud == 9600));
+    assert!(matches!(&site.buses[0].link, Link::Serial(serial) if serial.speed.baud == 9600));
     assert!(matches!(&site.buses[1].link, Link::Tcp { port: 502, .. }));
 
     let pressure = &site.devices[0];
-    assert_eq!((pressure.unit, pressure.requests.len()), (UnitId(3), 1));
-    assert_eq!(pressure.points[0].scale, Some(Scale { multiply: 1.0, divide: 1000.0, offset: 0.0 }));
-    assert_eq!((pressure.points[0].missing, pressure.points[0].range), (Some(0x8000), Some((-0.1, 10.0))));
+    assert_eq!((pressure.unit, pressure.template.as_str()), (UnitId(3), "pressure-transmitter"));
+    assert_eq!((pressure.groups.len(), pressure.groups[0].interval.as_millis()), (1, 1000));
+    let points = &pressure.groups[0].points;
+    assert_eq!(points[0].scale, Some(Scale { multiply: 1.0, divide: 1000.0, offset: 0.0 }));
+    assert_eq!((points[0].missing, points[0].range), (Some(0x8000), Some((-0.1, 10.0))));
 
-    let flow = &site.devices[1];
+    let flow = &site.devices[1].groups[0];
     assert_eq!((flow.points[0].value_type, flow.points[0].word_order), (ValueType::F32, WordOrder::Cdab));
-    let asked: Vec<_> = flow.requests.iter().map(|request| (request.address, request.count)).collect();
-    assert_eq!(asked, [(0, 2), (4, 2), (8, 2), (91, 1)]);
+    let asked: Vec<_> = flow.wants.iter().map(|want| (want.read.address, want.read.count, want.offset)).collect();
+    assert_eq!(asked, [(0, 2, 0), (4, 2, 2), (8, 2, 4), (91, 1, 6)]);
 
     let level = &site.devices[2];
-    assert_eq!((level.requests[0].address, level.requests[0].count), (0, 4));
-    assert_eq!((level.points[2].request, level.points[2].offset), (0, 3));
+    assert_eq!((level.limits.max_registers, level.limits.bridge), (16, 124));
+    assert_eq!((level.groups[0].points[2].want, level.groups[0].points[2].first), (2, 0));
 
-    let loops = &site.devices[3];
+    let loops = &site.devices[3].groups[0];
     assert_eq!((loops.streams.len(), loops.points.len()), (3, 12));
     let lane = &site.streams[loops.streams[1].0];
     assert_eq!((lane.resource.to_string().as_str(), lane.domain.as_str()), ("330502-9401-000212-27", "traffic"));
@@ -209,11 +119,11 @@ fn a_thousand_registers_are_a_template_of_one_point() {
     let text = fs::read_to_string(copy.site()).expect("the site");
     copy.write("pump-house.toml", text.split("[bus.device.resources]").next().expect("the rest"));
     let site = copy.load();
-    let device = site.devices.last().expect("the device");
-    assert_eq!((device.requests.len(), device.points.len(), device.streams.len()), (8, 1000, 1));
-    let last = device.points.last().expect("the last point");
-    assert_eq!((last.request, last.offset, last.place), (7, 124, 999));
-    assert_eq!(site.streams[device.streams[0].0].properties[999].name, "vehicle_count.1000");
+    let group = &site.devices.last().expect("the device").groups[0];
+    assert_eq!((group.wants.len(), group.points.len(), group.streams.len()), (1000, 1000, 1));
+    let last = group.points.last().expect("the last point");
+    assert_eq!((last.want, last.first, last.place, group.wants[999].offset), (999, 0, 999, 999));
+    assert_eq!(site.streams[group.streams[0].0].properties[999].name, "vehicle_count.1000");
 }
 
 #[test]
@@ -285,7 +195,7 @@ fn a_class_that_the_edition_does_not_name_is_taken_and_flagged() {
     );
     copy.change("../templates/water-level-gauge.toml", "unit = \"Cel\"", "unit = \"V\"");
     let site = copy.load();
-    assert_eq!(site.streams[site.devices[2].streams[0].0].domain, "environment");
+    assert_eq!(site.streams[site.devices[2].groups[0].streams[0].0].domain, "environment");
     assert!(copy.messages(Severity::Warning).iter().any(|warning| warning.starts_with("class 9599 has a minor")));
 }
 

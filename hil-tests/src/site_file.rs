@@ -49,6 +49,8 @@ pub struct BusEntry {
     pub link: LinkEntry,
     /// How long the daemon waits for an answer, in milliseconds.
     pub response_timeout_ms: u32,
+    /// Further lines of the `[[bus]]` section, such as `retries = 0`.
+    pub settings: Vec<String>,
     /// The devices.
     pub devices: Vec<DeviceEntry>,
 }
@@ -68,6 +70,24 @@ pub enum LinkEntry {
         /// Port.
         port: u16,
     },
+    /// Modbus RTU through a serial server on 127.0.0.1.
+    RtuOverTcp {
+        /// Who calls whom.
+        endpoint: EndpointEntry,
+        /// Speed of the line behind it; its path is the serial server's own matter.
+        line: LineSettings,
+        /// How long after a timeout an answer may still come, in milliseconds.
+        late_reply_ms: u32,
+    },
+}
+
+/// Who calls whom at a serial server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndpointEntry {
+    /// The daemon calls this port.
+    Connect(u16),
+    /// The daemon listens on this port.
+    Listen(u16),
 }
 
 /// One device.
@@ -137,17 +157,20 @@ impl BusEntry {
         line(out, "name", &quoted(&self.name));
         match &self.link {
             LinkEntry::Serial { line: settings, late_reply_ms } => {
-                let parity = match settings.parity {
-                    Parity::None => "none",
-                    Parity::Even => "even",
-                    Parity::Odd => "odd",
-                };
                 line(out, "kind", "\"serial\"");
                 line(out, "port", &quoted(&settings.path.to_string_lossy()));
-                line(out, "baud", &settings.baud.to_string());
-                line(out, "parity", &quoted(parity));
-                line(out, "stop_bits", &settings.stop_bits.to_string());
-                line(out, "late_reply_ms", &late_reply_ms.to_string());
+                write_speed(out, settings, *late_reply_ms);
+            }
+            LinkEntry::RtuOverTcp { endpoint, line: settings, late_reply_ms } => {
+                line(out, "kind", "\"rtu-over-tcp\"");
+                match endpoint {
+                    EndpointEntry::Connect(port) => {
+                        line(out, "host", "\"127.0.0.1\"");
+                        line(out, "port", &port.to_string());
+                    }
+                    EndpointEntry::Listen(port) => line(out, "listen", &quoted(&format!("127.0.0.1:{port}"))),
+                }
+                write_speed(out, settings, *late_reply_ms);
             }
             LinkEntry::Tcp { port } => {
                 line(out, "kind", "\"tcp\"");
@@ -156,6 +179,7 @@ impl BusEntry {
             }
         }
         line(out, "response_timeout_ms", &self.response_timeout_ms.to_string());
+        out.extend(self.settings.iter().map(|setting| format!("{setting}\n")));
         for device in &self.devices {
             out.push_str("\n[[bus.device]]\n");
             line(out, "name", &quoted(&device.name));
@@ -173,6 +197,50 @@ impl BusEntry {
             }
         }
     }
+}
+
+fn write_speed(out: &mut String, settings: &LineSettings, late_reply_ms: u32) {
+    let parity = match settings.parity {
+        Parity::None => "none",
+        Parity::Even => "even",
+        Parity::Odd => "odd",
+    };
+    line(out, "baud", &settings.baud.to_string());
+    line(out, "parity", &quoted(parity));
+    line(out, "stop_bits", &settings.stop_bits.to_string());
+    line(out, "late_reply_ms", &late_reply_ms.to_string());
+}
+
+/// Returns a template of the registers of a unit of [`Model::Named`]: one point for each address, with `vehicle_count.n`
+/// as the property of address n - 1. `quirks` are further lines of its `[template]` section.
+#[must_use]
+pub fn named_template(model: Model, addresses: impl IntoIterator<Item = u16>, quirks: &[&str]) -> String {
+    let mut out = String::from("[template]\n");
+    line(&mut out, "name", &quoted(&model.to_string()));
+    line(&mut out, "maker", "\"simulated\"");
+    line(&mut out, "document", "\"hil-tests/src/site/unit.rs\"");
+    out.extend(quirks.iter().map(|quirk| format!("{quirk}\n")));
+    for address in addresses {
+        out.push_str("\n[[point]]\n");
+        line(&mut out, "property", &quoted(&named_property(address)));
+        line(&mut out, "table", "\"holding\"");
+        line(&mut out, "address", &address.to_string());
+        line(&mut out, "type", "\"u16\"");
+        line(&mut out, "unit", "\"1\"");
+    }
+    out
+}
+
+/// Returns the property of a register in [`named_template`].
+#[must_use]
+pub fn named_property(address: u16) -> String {
+    format!("vehicle_count.{}", u32::from(address) + 1)
+}
+
+/// Returns the register that a property of [`named_template`] stands for.
+#[must_use]
+pub fn named_address(property: &str) -> Option<u16> {
+    property.strip_prefix("vehicle_count.")?.parse::<u16>().ok()?.checked_sub(1)
 }
 
 /// Returns the city resource identifier of division, class and serial, with its check digits: all eighteen digits as one
@@ -207,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn the_property_of_a_named_register_says_its_address() {
+        let text = named_template(Model::Named { registers: 9 }, [3, 65_534], &["max_registers = 16"]);
+        assert!(text.contains("name = \"named-9\"") && text.contains("max_registers = 16\n\n[[point]]\n"), "{text}");
+        assert!(text.contains("property = \"vehicle_count.4\"\ntable = \"holding\"\naddress = 3\n"), "{text}");
+        assert_eq!(
+            [named_address(&named_property(3)), named_address(&named_property(65_534))],
+            [Some(3), Some(65_534)]
+        );
+        assert_eq!([named_address("vehicle_count.0"), named_address("speed.1")], [None, None]);
+    }
+
+    #[test]
     fn a_file_holds_every_section_once_and_every_bus_and_device() {
         let folder = TempDir::new().expect("a temporary folder");
         let pki = Pki::create(folder.path()).expect("certificates");
@@ -228,20 +308,30 @@ mod tests {
                     late_reply_ms: 100,
                 },
             ),
+            (
+                "dtu",
+                LinkEntry::RtuOverTcp {
+                    endpoint: EndpointEntry::Listen(4001),
+                    line: LineSettings::new(Path::new(""), 9600, Parity::Even, 1),
+                    late_reply_ms: 100,
+                },
+            ),
         ] {
             let (name, devices) = (name.to_owned(), vec![device(name), device("other")]);
-            file.buses.push(BusEntry { name, link, response_timeout_ms: 500, devices });
+            let settings = vec!["retries = 0".to_owned()];
+            file.buses.push(BusEntry { name, link, response_timeout_ms: 500, settings, devices });
         }
         let text = file.to_toml();
         let count = |what: &str| text.lines().filter(|line| *line == what).count();
         assert_eq!([count("[gateway]"), count("[broker]"), count("[buffer]")], [1, 1, 1]);
-        assert_eq!([count("[[bus]]"), count("[[bus.device]]")], [2, 4]);
-        assert_eq!([count("kind = \"serial\""), count("parity = \"even\""), count("port = 1502")], [1, 1, 1]);
-        assert_eq!([count("[bus.device.resources]"), count("lane1 = \"x\"")], [4, 4]);
+        assert_eq!([count("[[bus]]"), count("[[bus.device]]")], [3, 6]);
+        assert_eq!([count("kind = \"serial\""), count("parity = \"even\""), count("port = 1502")], [1, 2, 1]);
+        assert_eq!([count("listen = \"127.0.0.1:4001\""), count("retries = 0")], [1, 3]);
+        assert_eq!([count("[bus.device.resources]"), count("lane1 = \"x\"")], [6, 6]);
         assert_eq!(count("name = \"a\\\"b\""), 2);
         assert_eq!(
             [count("template = \"ultrasonic-flow-meter\""), count("id = \"330502-9101-000001-31\"")],
-            [4, 1],
+            [6, 1],
             "{text}"
         );
     }

@@ -16,18 +16,26 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum Bench {
     /// From the register to the broker: CPU and memory per value, latency
-    Pipeline {
-        /// Passed on; `-- --help` lists them
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    Pipeline(PassedOn),
+    /// A serial line: how much of its time is used, beside dead units and with bit errors too
+    Bus(PassedOn),
+}
+
+#[derive(Args)]
+struct PassedOn {
+    /// Passed on; `-- --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
-    let Bench::Pipeline { arguments } = &options.bench;
+    let (program, PassedOn { arguments }) = match &options.bench {
+        Bench::Pipeline(arguments) => ("bench-pipeline", arguments),
+        Bench::Bus(arguments) => ("bench-bus", arguments),
+    };
     // Apart, so that the daemon measured is the daemon shipped: built together, it would get the bench's features too.
     run(&mut cargo("build --quiet --release -p ganglion"))?;
-    run(&mut cargo("build --quiet --release -p ganglion-hil --bin bench-pipeline"))?;
+    run(&mut cargo(&format!("build --quiet --release -p ganglion-hil --bin {program}")))?;
     let built = target_dir()?.join("release");
-    Err(become_command(command(built.join("bench-pipeline"), ["--daemon"]).arg(built.join("ganglion")).args(arguments)))
+    Err(become_command(command(built.join(program), ["--daemon"]).arg(built.join("ganglion")).args(arguments)))
 }

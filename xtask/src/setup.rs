@@ -83,6 +83,9 @@ fn missing_packages() -> Vec<&'static str> {
     };
     need(MOSQUITTO, installed(MOSQUITTO));
     need("mosquitto-clients", installed("mosquitto_pub") && installed("mosquitto_sub"));
+    need("libmodbus-dev", has_header("modbus/modbus.h"));
+    need("gcc", installed("cc"));
+    need("libc6-dev", has_header("stdio.h"));
     need("python3", installed("python3"));
     need("python3-venv", installed("python3") && ensurepip());
     missing
@@ -117,6 +120,11 @@ fn python(requirements: &Path, venv: &Path) -> Result<(), Failure> {
 
 fn is_root() -> bool {
     output(&mut command("id", ["-u"])).is_ok_and(|id| id.trim() == "0")
+}
+
+/// Says whether the C compiler finds a header.
+fn has_header(header: &str) -> bool {
+    installed("cc") && succeeds(&mut command("cc", ["-fsyntax-only", "-include", header, "-x", "c", "/dev/null"]))
 }
 
 /// Says whether a program can be found, also where only root's search path would look.

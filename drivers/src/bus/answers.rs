@@ -50,7 +50,9 @@ impl Bus {
         if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
             job.fail_rest(Reason::Timeout);
         }
+        let unit = job.unit;
         self.keep_or_finish(now, job);
+        self.note_learning(now, unit);
     }
 
     /// Notes what an outcome says about the unit itself.
@@ -87,7 +89,7 @@ impl Bus {
             if unit.breaker.failed(now, cost) {
                 unit.check_at = unit.settings.identity.map(|_| now);
                 self.events.push_back(Event::Silent { unit: place });
-                self.stretch();
+                self.stretch(now);
             }
             self.doubt_connection(now);
         } else if unit.breaker.answered() {
@@ -97,7 +99,7 @@ impl Bus {
                 }
             }
             self.events.push_back(Event::Back { unit: place });
-            self.stretch();
+            self.stretch(now);
         }
     }
 
@@ -112,19 +114,16 @@ impl Bus {
 
     fn take_items(&mut self, now: Duration, job: &mut Job, ask: Ask, items: &[u16]) {
         let Some(unit) = self.units.get_mut(job.unit) else { return };
-        if unit.memory.answered(now, ask.request) {
-            unit.replan();
-            self.events.push_back(Event::Learnt { unit: job.unit });
-            self.stretch();
-        }
+        unit.memory.answered(now, ask.request);
         match ask.purpose {
             Purpose::Points => job.fill(&self.tasks, ask.request, items),
             Purpose::Probe => {}
             Purpose::Identity => {
                 let holds = unit.settings.identity.is_none_or(|identity| identity.holds(items));
-                let found = unit.settings.identity.and_then(|identity| {
-                    identity.value_type.bits(items, identity.word_order).ok()
-                });
+                let found = unit
+                    .settings
+                    .identity
+                    .and_then(|identity| identity.value_type.bits(items, identity.word_order).ok());
                 self.identified(now, job, holds, found);
             }
         }
@@ -176,19 +175,15 @@ impl Bus {
         let wants = job.open(&self.tasks, Some(ask.request));
         let Some(unit) = self.units.get_mut(job.unit) else { return };
         match unit.memory.refused(now, ask.request, code, &wants) {
-            Verdict::Cut if job.replans < MOST_REPLANS => {
-                self.learnt(job.unit);
-                self.replan(job);
-            }
+            Verdict::Cut if job.replans < MOST_REPLANS => self.replan(now, job),
             Verdict::Cut => job.fail(&self.tasks, ask.request, reason),
             Verdict::Point => {
                 // Noise can look like an exception; a point is not given up for one.
-                if ask.attempts > self.retries || unit.memory.parked(ask.request) {
+                if ask.attempts > self.retries || unit.memory.parked(now, ask.request) {
                     job.fail(&self.tasks, ask.request, reason);
                 } else {
                     job.asks.push_front(ask);
                 }
-                self.learnt(job.unit);
             }
             Verdict::Nothing if ask.attempts > self.retries => job.fail(&self.tasks, ask.request, reason),
             Verdict::Nothing => {
@@ -198,20 +193,25 @@ impl Bus {
         }
     }
 
-    fn learnt(&mut self, place: usize) {
-        if let Some(unit) = self.units.get_mut(place) {
-            unit.replan();
+    /// Tells what was learnt about a unit, and what it does to the bus's load.
+    pub(super) fn note_learning(&mut self, now: Duration, place: usize) {
+        let Some(unit) = self.units.get_mut(place) else { return };
+        let (changed, learnt) = (unit.memory.changed(), unit.memory.learnt());
+        if core::mem::replace(&mut unit.told.0, changed) != changed {
+            self.stretch(now);
+        }
+        let Some(unit) = self.units.get_mut(place) else { return };
+        if core::mem::replace(&mut unit.told.1, learnt) != learnt {
             self.events.push_back(Event::Learnt { unit: place });
-            self.stretch();
         }
     }
 
     /// Plans what is left of a job anew.
-    fn replan(&mut self, job: &mut Job) {
+    fn replan(&mut self, now: Duration, job: &mut Job) {
         job.replans = job.replans.saturating_add(1);
         let wants: Vec<ReadRequest> = job.open(&self.tasks, None);
         let Some(unit) = self.units.get(job.unit) else { return };
-        let (requests, unreadable, _) = unit.plan(&wants, self.line);
+        let (requests, unreadable, _) = unit.plan(now, &wants, self.line);
         for want in unreadable {
             job.fail(&self.tasks, want, super::REFUSED);
         }
@@ -227,9 +227,10 @@ impl Bus {
         let silent = failure == Failure::Timeout;
         if silent && ask.purpose == Purpose::Points {
             let Some(unit) = self.units.get_mut(job.unit) else { return };
-            if unit.memory.silent(now, ask.request) {
-                self.learnt(job.unit);
-                self.replan(job);
+            let before = unit.memory.changed();
+            unit.memory.silent(now, ask.request);
+            if unit.memory.changed() != before && job.replans < MOST_REPLANS {
+                self.replan(now, job);
                 return;
             }
         }
@@ -256,6 +257,9 @@ pub(super) fn items(request: ReadRequest, answer: &[u8]) -> Vec<u16> {
         let bit = |place: usize| data.get(place >> 3).map_or(0, |byte| u16::from(byte >> (place & 7) & 1));
         (0..count).map(bit).collect()
     } else {
-        data.chunks_exact(2).take(count).map(|pair| pair.iter().fold(0, |word, &byte| word << 8 | u16::from(byte))).collect()
+        data.chunks_exact(2)
+            .take(count)
+            .map(|pair| pair.iter().fold(0, |word, &byte| word << 8 | u16::from(byte)))
+            .collect()
     }
 }

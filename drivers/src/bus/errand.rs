@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use ganglion_protocols::Reason;
-use ganglion_protocols::modbus::{ExceptionCode, MAX_PDU, Request, Table};
+use ganglion_protocols::modbus::pdu::{MAX_PDU, Request};
+use ganglion_protocols::modbus::{ExceptionCode, Table};
 
 use super::answers::items;
 use super::order::{Deed, Done, Order, OrderError, Write};
@@ -34,7 +35,10 @@ pub(super) struct Errand {
 enum Step {
     Ask,
     /// Reads back what was written: `confirmed` says whether the unit has answered the write.
-    ReadBack { request: ReadRequest, confirmed: Result<(), Reason> },
+    ReadBack {
+        request: ReadRequest,
+        confirmed: Result<(), Reason>,
+    },
 }
 
 impl Errand {
@@ -73,7 +77,8 @@ impl Bus {
                 continue;
             }
             seen.push(unit);
-            let rested = self.units.iter().find(|known| known.id() == unit).map_or(Duration::ZERO, |known| known.ready_at);
+            let rested =
+                self.units.iter().find(|known| known.id() == unit).map_or(Duration::ZERO, |known| known.ready_at);
             let mut buffer = [0; MAX_PDU];
             // One that cannot be asked goes at once, to be refused.
             let usable = errand.pdu(&mut buffer).map_or(now, |pdu| self.client.usable_at(unit, pdu));

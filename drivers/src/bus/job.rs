@@ -88,7 +88,9 @@ impl Part {
     fn fill(&mut self, task: &Task, request: ReadRequest, items: &[u16]) {
         self.answered = true;
         for place in task.inside(request) {
-            let (Some(want), Some(&offset)) = (task.settings.wants.get(place), task.offsets.get(place)) else { continue };
+            let (Some(want), Some(&offset)) = (task.settings.wants.get(place), task.offsets.get(place)) else {
+                continue;
+            };
             let from = usize::from(want.address.saturating_sub(request.address));
             let count = usize::from(want.count);
             let source = items.get(from..from.saturating_add(count));

@@ -87,7 +87,9 @@ pub struct Bus {
 enum Wire {
     Open,
     /// Lost or not opened yet; what is due waits this long for it.
-    Awaited { until: Duration },
+    Awaited {
+        until: Duration,
+    },
     Down,
 }
 
@@ -136,7 +138,7 @@ impl Bus {
             wake: None,
             heard_at: now,
         };
-        bus.stretch();
+        bus.stretch(now);
         bus
     }
 
@@ -144,9 +146,9 @@ impl Bus {
     pub fn restore(&mut self, now: Duration, unit: usize, facts: impl Iterator<Item = Fact>) {
         if let Some(unit) = self.units.get_mut(unit) {
             facts.for_each(|fact| unit.memory.restore(now, fact));
-            unit.replan();
+            unit.told = (unit.memory.changed(), unit.memory.learnt());
         }
-        self.stretch();
+        self.stretch(now);
     }
 
     /// Returns what is known about a unit and worth keeping.
@@ -291,10 +293,9 @@ impl Bus {
     }
 
     fn expire(&mut self, now: Duration) {
-        for (place, unit) in self.units.iter_mut().enumerate() {
-            if unit.memory.expire(now) {
-                unit.replan();
-                self.events.push_back(Event::Learnt { unit: place });
+        for place in 0..self.units.len() {
+            if self.units.get_mut(place).is_some_and(|unit| unit.memory.expire(now)) {
+                self.note_learning(now, place);
             }
         }
     }
@@ -304,11 +305,7 @@ impl Bus {
         let (open, units, tasks) = (self.wire == Wire::Open, &self.units, &self.tasks);
         let reason = |place: usize| {
             let unit = tasks.get(place).and_then(|task| units.get(task.settings.unit))?;
-            if !open {
-                Some(Reason::Disconnected)
-            } else {
-                unit.refrains(now).then_some(Reason::Timeout)
-            }
+            if !open { Some(Reason::Disconnected) } else { unit.refrains(now).then_some(Reason::Timeout) }
         };
         let mut parts = Vec::new();
         while let Some(due) = self.schedule.first(now, |place| reason(place).is_some()) {
@@ -433,7 +430,7 @@ impl Bus {
         };
         let asked: Vec<usize> = job.parts.iter().map(|part| part.task).collect();
         let wants = job.open(&self.tasks, None);
-        let planned = unit.planned(&asked, &wants, self.line);
+        let planned = unit.planned(now, &asked, &wants, self.line);
         for &want in planned.unreadable.iter() {
             job.fail(&self.tasks, want, REFUSED);
         }
@@ -510,13 +507,13 @@ impl Bus {
     }
 
     /// Finds out anew whether the bus can carry what is asked, and tells when that changed.
-    fn stretch(&mut self) {
+    fn stretch(&mut self, now: Duration) {
         let Self { units, tasks, line, .. } = self;
         let mut costs = Vec::with_capacity(tasks.len());
         for (place, task) in tasks.iter().enumerate() {
             let Some(unit) = units.get_mut(task.settings.unit) else { continue };
             let silent = unit.breaker.is_open();
-            let cost = unit.planned(&[place], &task.settings.wants, *line).cost;
+            let cost = unit.planned(now, &[place], &task.settings.wants, *line).cost;
             costs.push((if silent { Duration::ZERO } else { cost }, task.settings.interval));
         }
         let floor = stretch_floor(costs.iter().copied());

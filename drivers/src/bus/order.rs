@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ganglion_protocols::Reason;
-use ganglion_protocols::modbus::{Bits, Request, Table, UnitId, Words};
+use ganglion_protocols::modbus::pdu::{Bits, Request, Words};
+use ganglion_protocols::modbus::{Table, UnitId};
 
 use crate::plan::ReadRequest;
 
@@ -154,9 +155,7 @@ impl Write {
         let long = |values: &[u16]| u16::try_from(values.len()).ok();
         Some(match self {
             Self::Coil { address, .. } => ReadRequest { table: Table::Coil, address: *address, count: 1 },
-            Self::Coils { address, count, .. } => {
-                ReadRequest { table: Table::Coil, address: *address, count: *count }
-            }
+            Self::Coils { address, count, .. } => ReadRequest { table: Table::Coil, address: *address, count: *count },
             Self::Register { address, .. } | Self::Mask { address, .. } => registers(*address, 1),
             Self::Registers { address, values } | Self::ReadWrite { address, values, .. } => {
                 registers(*address, long(values)?)
@@ -194,7 +193,7 @@ impl Write {
             Self::Coil { address, on } => Request::WriteCoil { address: *address, on: *on },
             Self::Register { address, value } => Request::WriteRegister { address: *address, value: *value },
             Self::Coils { address, packed, count } => {
-                Request::WriteCoils { address: *address, bits: Bits::new(packed, *count)? }
+                Request::WriteCoils { address: *address, bits: Bits::new(packed, usize::from(*count))? }
             }
             Self::Registers { address, values } => {
                 big_endian(values);

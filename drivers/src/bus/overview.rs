@@ -63,13 +63,13 @@ pub struct UnitView {
 
 impl Bus {
     /// Returns what the bus knows about itself.
-    pub fn overview(&mut self) -> Overview {
+    pub fn overview(&mut self, now: Duration) -> Overview {
         let Self { units, tasks, schedule, line, .. } = self;
         let mut views = Vec::with_capacity(tasks.len());
         let mut load = 0_u128;
         for (place, task) in tasks.iter().enumerate() {
             let Some(unit) = units.get_mut(task.settings.unit) else { continue };
-            let planned = unit.planned(&[place], &task.settings.wants, *line);
+            let planned = unit.planned(now, &[place], &task.settings.wants, *line);
             let share = planned.cost.as_nanos().saturating_mul(1000).checked_div(task.settings.interval.as_nanos());
             load = load.saturating_add(share.unwrap_or(0));
             views.push(TaskView {

@@ -83,7 +83,7 @@ impl UnitSettings {
             max_bits: self.max_bits,
             bridge: self.bridge,
             forbidden: &self.forbidden,
-            cuts: &[],
+            ..Limits::STANDARD
         }
     }
 }

@@ -46,9 +46,13 @@ pub(super) struct Unit {
     /// Whether another device answered in its place.
     pub(super) wrong: bool,
     pub(super) counts: UnitCounts,
+    /// What the owner knows of the memory: its limits, and what is worth keeping.
+    pub(super) told: (u32, u32),
     plans: Vec<Planned>,
     /// The turnaround that the plans count with.
     planned_with: Duration,
+    /// The state of the memory that they rest on.
+    planned_on: u32,
 }
 
 /// What a set of tasks reads, and how.
@@ -73,8 +77,10 @@ impl Unit {
             ready_at: Duration::ZERO,
             wrong: false,
             counts: UnitCounts::default(),
+            told: (0, 0),
             plans: Vec::new(),
             planned_with: Duration::ZERO,
+            planned_on: 0,
         }
     }
 
@@ -87,25 +93,21 @@ impl Unit {
         matches!(self.breaker.permit(now), Permit::NotBefore(_))
     }
 
-    /// Forgets the plans: what they rest on has changed.
-    pub(super) fn replan(&mut self) {
-        self.plans.clear();
-    }
-
     /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
-    pub(super) fn planned(&mut self, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
+    pub(super) fn planned(&mut self, now: Duration, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
         let typical = self.turnaround.typical();
         let half = self.planned_with.checked_div(2).unwrap_or_default();
-        if typical.abs_diff(self.planned_with) > half.max(Duration::from_millis(1)) {
+        let slower = typical.abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
+        if slower || self.planned_on != self.memory.changed() {
             self.planned_with = typical;
+            self.planned_on = self.memory.changed();
             self.plans.clear();
         }
         if let Some(known) = self.plans.iter().find(|planned| planned.tasks == tasks) {
             return known.clone();
         }
-        let (requests, unreadable, cost) = self.plan(wants, line);
-        let planned =
-            Planned { tasks: tasks.to_vec(), requests: requests.into(), unreadable: unreadable.into(), cost };
+        let (requests, unreadable, cost) = self.plan(now, wants, line);
+        let planned = Planned { tasks: tasks.to_vec(), requests: requests.into(), unreadable: unreadable.into(), cost };
         if self.plans.len() >= MOST_PLANS {
             self.plans.clear();
         }
@@ -114,20 +116,22 @@ impl Unit {
     }
 
     /// Plans sorted wants with all that is known now. Returns the requests, the wants that none can read, and the time.
-    pub(super) fn plan(&self, wants: &[ReadRequest], line: LineCost) -> (Vec<ReadRequest>, Vec<ReadRequest>, Duration) {
+    pub(super) fn plan(
+        &self,
+        now: Duration,
+        wants: &[ReadRequest],
+        line: LineCost,
+    ) -> (Vec<ReadRequest>, Vec<ReadRequest>, Duration) {
         let own = self.settings.limits();
         let limits = self.memory.limits(&own);
         let cost = line.with(self.planned_with);
-        let asked: Vec<ReadRequest> = wants.iter().copied().filter(|want| !self.memory.parked(*want)).collect();
-        let mut unreadable: Vec<ReadRequest> = wants.iter().copied().filter(|want| self.memory.parked(*want)).collect();
-        let mut steps = alloc::vec![Step::default(); asked.len()];
-        let mut requests = Vec::new();
-        for planned in plan(&asked, &limits, &cost, &mut steps) {
-            match planned {
-                Ok(request) => requests.push(request),
-                Err(error) => unreadable.extend(error.want()),
-            }
-        }
+        let (mut unreadable, asked): (Vec<_>, Vec<_>) =
+            wants.iter().partition(|want| self.memory.parked(now, **want) || limits.allow(**want).is_err());
+        let mut steps = alloc::vec![Step::EMPTY; asked.len()];
+        let planned = plan(&asked, &limits, &cost, &mut steps);
+        let requests: Vec<ReadRequest> = planned.into_iter().flatten().flatten().collect();
+        // Nothing is left out that is allowed; were it, its points would rather have no value than be waited for.
+        unreadable.extend(asked.iter().filter(|want| !requests.iter().any(|request| request.covers(**want))));
         let total = requests.iter().map(|&request| cost.of(request)).sum();
         (requests, unreadable, total)
     }

@@ -56,7 +56,7 @@ impl ReadRequest {
     }
 
     /// Returns the request for the items of both and all between, or nothing if no count can say so many.
-    fn hull(self, other: Self) -> Option<Self> {
+    pub(crate) fn hull(self, other: Self) -> Option<Self> {
         let address = self.address.min(other.address);
         let count = self.end().max(other.end()).saturating_sub(u32::from(address));
         Some(Self { table: self.table, address, count: u16::try_from(count).ok()? })
@@ -80,6 +80,12 @@ impl Cut {
     }
 }
 
+/// Says whether one of the sorted `cuts` is inside `request`.
+pub(crate) fn is_parted(request: ReadRequest, cuts: &[Cut]) -> bool {
+    let edge = Cut { table: request.table, at: request.address };
+    cuts.get(cuts.partition_point(|cut| *cut <= edge)).is_some_and(|cut| cut.is_inside(request))
+}
+
 /// What a device allows one request to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits<'a> {
@@ -95,7 +101,7 @@ pub struct Limits<'a> {
     pub bridge: u16,
     /// Items that must never be asked for.
     pub forbidden: &'a [ReadRequest],
-    /// Places no request spans, in any order.
+    /// Places no request spans, sorted.
     pub cuts: &'a [Cut],
 }
 
@@ -148,7 +154,7 @@ impl Limits<'_> {
     /// joined.
     #[must_use]
     pub fn reads_alone(&self, want: ReadRequest) -> bool {
-        want.count > self.max_joined(want.table) || self.cuts.iter().any(|cut| cut.is_inside(want))
+        want.count > self.max_joined(want.table) || is_parted(want, self.cuts)
     }
 
     fn forbids(&self, request: ReadRequest) -> bool {
@@ -161,9 +167,7 @@ impl Limits<'_> {
         low.table == high.table
             && low.address <= high.address
             && gap <= u32::from(self.bridge)
-            && low
-                .hull(high)
-                .is_some_and(|hull| !self.forbids(hull) && !self.cuts.iter().any(|cut| cut.is_inside(hull)))
+            && low.hull(high).is_some_and(|hull| !self.forbids(hull) && !is_parted(hull, self.cuts))
     }
 }
 

@@ -8,6 +8,7 @@ use ganglion_drivers::plan::{Cost, Limits, PlanError, ReadRequest, Step, plan};
 use ganglion_protocols::modbus::Table;
 
 pub(crate) mod greedy;
+pub(crate) mod unit;
 
 pub(crate) const fn want(table: Table, address: u16, count: u16) -> ReadRequest {
     ReadRequest { table, address, count }

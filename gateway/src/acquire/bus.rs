@@ -208,7 +208,7 @@ impl Running {
     async fn tell(&mut self) -> Result<(), Ended> {
         let now = self.now();
         if self.observed.due(now) {
-            let (overview, counts) = (self.engine.overview(), self.engine.counts());
+            let (overview, counts) = (self.engine.overview(now), self.engine.counts());
             self.task.monitor.bus(&self.task.bus.name, self.observed.state(now, &overview, counts));
         }
         while let Some(event) = self.engine.poll_event() {
@@ -271,7 +271,9 @@ impl Running {
             Some(floor) => {
                 let slower = |polled: &&Polled| {
                     let device = self.task.site.devices.get(polled.device.0);
-                    device.and_then(|device| device.groups.get(polled.group)).is_some_and(|group| group.interval < floor)
+                    device
+                        .and_then(|device| device.groups.get(polled.group))
+                        .is_some_and(|group| group.interval < floor)
                 };
                 let groups = self.polled.iter().filter(slower).count();
                 warn!(

@@ -6,7 +6,6 @@ use ganglion_drivers::breaker::State;
 use ganglion_drivers::bus::{Overview, TaskView, UnitView};
 use ganglion_drivers::client::Counts;
 use ganglion_drivers::plan::ReadRequest;
-use ganglion_protocols::modbus::Table;
 
 use super::settings::Polled;
 use crate::monitor::{BusState, PlannedRequest, TaskState, UnitState, WireCounts};
@@ -89,8 +88,8 @@ impl Observed {
             stretched_to_ms: overview.floor.map(millis),
             wire: WireCounts {
                 echoes: counts.echoes,
-                foreign_frames: counts.foreign,
-                late_answers: counts.late,
+                foreign_frames: counts.foreign_requests.saturating_add(counts.unasked_answers),
+                late_answers: counts.late_answers,
                 noise_bytes: counts.noise_bytes,
                 crc_errors: counts.crc_errors,
             },
@@ -137,13 +136,7 @@ fn unit_state(device: &str, unit: &UnitView) -> UnitState {
 }
 
 fn planned(request: &ReadRequest) -> PlannedRequest {
-    let table = match request.table {
-        Table::Coil => "coil",
-        Table::DiscreteInput => "discrete",
-        Table::InputRegister => "input",
-        Table::HoldingRegister => "holding",
-    };
-    PlannedRequest { table, address: request.address, count: request.count }
+    PlannedRequest { table: request.table.as_str(), address: request.address, count: request.count }
 }
 
 /// Milliseconds with one decimal.

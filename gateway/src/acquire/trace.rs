@@ -13,7 +13,6 @@
 //!
 //! Spaces in a bus's name are written as `_`. Bytes arrive as the driver hands them over, not frame by frame.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -87,10 +86,7 @@ impl Trace {
                 bytes
             }
         };
-        for byte in bytes {
-            // Writing to a string cannot fail.
-            drop(write!(line, "{byte:02X}"));
-        }
+        line.extend(bytes.iter().map(|byte| format!("{byte:02X}")));
         line.push('\n');
         let mut out = sink.out.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = out.write_all(line.as_bytes()) {

@@ -1,7 +1,7 @@
 //! From checked tables to a [`Site`]: what single keys cannot say, because it lies between them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,16 @@ use ganglion_protocols::Cri;
 use ganglion_protocols::modbus::UnitId;
 
 use super::device::{Shelf, Wiring};
+use super::device_table;
 use super::directory::{Directory, Standing};
 use super::files::Credentials;
 use super::keys::{Item, Table};
+use super::link::{endpoint, link};
 use super::report::{At, Findings, Place};
 use super::site_keys::BUFFER;
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{
-    BrokerSettings, BufferSettings, Bus, Device, DeviceId, Endpoint, LineSpeed, Link, NamedProperty, Parity, Point,
-    SerialLink, Site, Stream, Want,
-};
+use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want};
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -37,8 +36,13 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     let buffer = buffer(findings, &file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place)));
     let mut shelf = Shelf::new(path("templates").map(|at| at.value));
     let mut plant = Plant::default();
+    let rows =
+        path("devices_csv").map(|at| device_table::read(findings, &at.value, at.place, file)).unwrap_or_default();
     for table in file.tables("bus") {
-        plant.bus(findings, &mut city, &mut shelf, table, folder);
+        let name = table.text("name").map(|name| name.value);
+        let rows = rows.iter().filter(|(bus, _)| name == Some(bus)).map(|(_, row)| row);
+        let devices: Vec<_> = table.tables("device").chain(rows).collect();
+        plant.bus(findings, &mut city, &mut shelf, (table, &devices), folder);
     }
     city.remark(findings, file.place_of("directory"));
     if plant.incomplete {
@@ -190,7 +194,14 @@ impl Plant {
         once_for_all(&mut self.wants, list)
     }
 
-    fn bus(&mut self, findings: &mut Findings, city: &mut City, shelf: &mut Shelf, table: &Table, folder: &Path) {
+    fn bus(
+        &mut self,
+        findings: &mut Findings,
+        city: &mut City,
+        shelf: &mut Shelf,
+        (table, listed): (&Table, &[&Table]),
+        folder: &Path,
+    ) {
         if let Some(name) = table.text("name") {
             once(findings, &mut self.bus_names, name.value.to_owned(), name.place, &format!("bus {:?}", name.value));
         }
@@ -200,12 +211,18 @@ impl Plant {
         }
         let mut units = BTreeMap::new();
         let mut devices = Vec::new();
-        for device in table.tables("device") {
+        if listed.is_empty() && table.lacks("device") {
+            findings
+                .error(table.place, "[[bus]] needs a device")
+                .help("say [[bus.device]] after it, or name its devices in the table of `devices_csv`");
+        }
+        let serial = table.text("kind").is_some_and(|kind| kind.value != "tcp");
+        for &device in listed {
             if let Some(name) = device.text("name") {
                 let what = format!("device {:?}", name.value);
                 once(findings, &mut self.device_names, name.value.to_owned(), name.place, &what);
             }
-            let unit = unit(findings, device, table.text("kind").is_some_and(|kind| kind.value == "serial"));
+            let unit = unit(findings, device, serial);
             if let Some(unit) = unit {
                 once(findings, &mut units, unit, device.place_of("unit"), &format!("unit {unit} of this bus"));
             }
@@ -224,8 +241,8 @@ impl Plant {
                 link: link?,
                 response_timeout: millis(table, "response_timeout_ms")?,
                 late_reply: millis(table, "late_reply_ms").unwrap_or_default(),
-                retries: 2,
-                dead_unit_share_percent: 5,
+                retries: table.number("retries")?,
+                dead_unit_share_percent: table.number("dead_unit_share_percent")?,
                 devices,
             })
         };
@@ -253,44 +270,6 @@ fn unit(findings: &mut Findings, device: &Table, serial: bool) -> Option<UnitId>
         return None;
     }
     Some(UnitId(unit))
-}
-
-fn link(findings: &mut Findings, table: &Table, folder: &Path) -> Option<Link> {
-    if table.text("kind")?.value == "tcp" {
-        return Some(Link::Tcp { host: table.text("host")?.value.to_owned(), port: table.number("port")? });
-    }
-    let port = table.text("port")?;
-    let unstable = ["/dev/ttyUSB", "/dev/ttyACM"].iter().any(|prefix| port.value.starts_with(prefix));
-    if unstable {
-        findings
-            .warning(port.place, format!("{} may be another line after the next start", port.value))
-            .help("name the port by /dev/serial/by-path/…, which stays with the socket it is plugged into");
-    }
-    let parity = match table.text("parity")?.value {
-        "none" => Parity::None,
-        "odd" => Parity::Odd,
-        _ => Parity::Even,
-    };
-    let speed = LineSpeed { baud: table.number("baud")?, parity, stop_bits: table.number("stop_bits")? };
-    Some(Link::Serial(SerialLink { path: folder.join(port.value), speed, rs485: None, low_latency: true }))
-}
-
-/// Returns what two buses may not share, and where it is said.
-fn endpoint(table: &Table, link: &Link) -> Option<(String, Place)> {
-    match link {
-        Link::Tcp { host, port } => Some((format!("{}:{port}", host.to_lowercase()), table.text("host")?.place)),
-        Link::Serial(serial) => Some((shown(&serial.path), table.text("port")?.place)),
-        Link::RtuOverTcp { endpoint: Endpoint::Connect { host, port }, .. } => {
-            Some((format!("{}:{port}", host.to_lowercase()), table.text("host")?.place))
-        }
-        Link::RtuOverTcp { endpoint: Endpoint::Listen { address }, .. } => {
-            Some((format!("listening at {address}"), table.text("listen")?.place))
-        }
-    }
-}
-
-fn shown(path: &Path) -> String {
-    PathBuf::from_iter(path.components()).display().to_string()
 }
 
 fn once_for_all<T: PartialEq>(kept: &mut Vec<Arc<[T]>>, list: Vec<T>) -> Arc<[T]> {

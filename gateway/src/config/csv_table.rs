@@ -20,12 +20,42 @@ impl Row {
         self.columns.get(column).and_then(|&at| self.record.get(at)).unwrap_or_default().trim()
     }
 
+    /// Returns where the record is, up to the end of its first line.
+    pub(super) fn whole(&self, findings: &Findings) -> Place {
+        let text = findings.text_after(self.source, self.start);
+        let end = text.find(['\r', '\n']).unwrap_or(text.len());
+        Place::new(self.source, &(self.start..self.start + end))
+    }
+
     /// Returns where the field of a wanted column is.
     pub(super) fn place(&self, findings: &Findings, column: usize) -> Place {
         let text = findings.text_after(self.source, self.start);
         let span = field_span(text, self.columns.get(column).copied().unwrap_or_default());
         Place::new(self.source, &(self.start + span.start..self.start + span.end))
     }
+}
+
+/// Byte order mark, which spreadsheets put before UTF-8.
+const MARK: &str = "\u{feff}";
+
+/// Returns the names in the first line of a table, without the blanks around them, and where each is. `None` when there
+/// is no such line.
+pub(super) fn header(findings: &mut Findings, source: usize, text: &str) -> Option<Vec<(String, Place)>> {
+    let mut reader = ReaderBuilder::new().has_headers(true).from_reader(text.as_bytes());
+    let header = match reader.headers() {
+        Ok(header) if !header.is_empty() => header.clone(),
+        Ok(_) => {
+            findings.unusable(source, "the table is empty: its first line names its columns");
+            return None;
+        }
+        Err(error) => {
+            findings.unusable(source, format!("not a CSV table: {error}"));
+            return None;
+        }
+    };
+    let places = (0..header.len()).map(|index| Place::new(source, &field_span(text, index)));
+    let names = header.iter().map(|name| name.trim_start_matches(MARK).trim().to_owned());
+    Some(names.zip(places).collect())
 }
 
 /// Reads the records of a table that must have the `wanted` columns; more columns are the city's own business.
@@ -41,7 +71,7 @@ pub(super) fn read(findings: &mut Findings, source: usize, text: &str, wanted: &
     let first_line = Place::new(source, &(0..text.find('\n').unwrap_or(text.len())));
     let mut columns = Vec::new();
     for name in wanted {
-        match header.iter().position(|column| column.trim() == *name) {
+        match header.iter().position(|column| column.trim_start_matches(MARK).trim() == *name) {
             Some(at) => columns.push(at),
             None => {
                 findings.error(first_line, format!("the table has no column `{name}`"));

@@ -13,10 +13,15 @@ use ganglion_protocols::{Class, Cri};
 use super::build::{Plant, Source, millis};
 use super::directory::{Directory, PropertyEntry, PropertyKind};
 use super::keys::{Item, Table};
+use super::number;
+use super::point::{TemplatePoint, first};
 use super::report::{At, Findings, Place, nearest};
-use super::template::{Template, TemplatePoint};
+use super::template::{Template, TemplateIdentity};
 use super::values::listed;
-use crate::site::{Device, Group, NamedProperty, Point, Stream, StreamId, Term, Want};
+use crate::site::{Device, Group, Identity, NamedProperty, Point, Stream, StreamId, Term, Want};
+
+/// `heartbeat_s` of a device that reports on change and does not say.
+const DEFAULT_HEARTBEAT_S: u64 = 600;
 
 /// Templates read so far. Each is read once, so what is wrong with it is said once, however many devices use it.
 pub(super) struct Shelf {
@@ -85,6 +90,8 @@ impl Wiring {
         self.check_names(findings, template, table);
         let mut build = Build { groups: BTreeMap::new() };
         let interval = millis(table, "poll_interval_ms");
+        let identity = identity(findings, template, table);
+        let heartbeat = heartbeat(findings, table);
         for point in &template.points {
             let Some(at) = self.resource_of(point) else { continue };
             let class = at.value.class();
@@ -101,16 +108,17 @@ impl Wiring {
         }
         let name = table.text("name")?.value;
         build.check_sources(findings, name, plant);
-        let groups = build.groups.into_iter().map(|(interval, group)| group.finish(interval, plant));
-        let groups = groups.collect();
         interval?;
+        let (identity, heartbeat) = (identity?, heartbeat?);
+        let groups = build.groups.into_iter();
+        let groups = groups.map(|(interval, group)| Group { heartbeat, ..group.finish(interval, plant) }).collect();
         Some(Device {
             name: name.to_owned(),
             template: table.text("template")?.value.to_owned(),
             unit: unit?,
-            request_gap: Duration::ZERO,
+            request_gap: millis(table, "request_gap_ms").unwrap_or(template.request_gap),
             limits: Arc::clone(&template.limits),
-            identity: None,
+            identity,
             groups,
         })
     }
@@ -167,6 +175,51 @@ impl Wiring {
     }
 }
 
+/// Says how the device is recognised. `None` when that is wrong.
+fn identity(findings: &mut Findings, template: &Template, device: &Table) -> Option<Option<Identity>> {
+    let own = device.decimal("identity_equals");
+    let Some(TemplateIdentity { want, value_type, word_order, equals }) = template.identity else {
+        if let Some(own) = own {
+            findings
+                .error(own.place, "the template has no identity register that could equal it")
+                .help("name the register in [template.identity]");
+            return None;
+        }
+        return Some(None);
+    };
+    let equals = match own {
+        Some(own) => number::marker(own.value, value_type).map_err(|why| findings.error(own.place, why)).ok()?,
+        None => match equals {
+            Some(equals) => equals,
+            None => {
+                if device.lacks("identity_equals") {
+                    findings
+                        .error(device.place, "[[bus.device]] needs `identity_equals`")
+                        .help("its template names the register that tells it from others, and no value");
+                }
+                return None;
+            }
+        },
+    };
+    Some(Some(Identity { want, value_type, word_order, equals }))
+}
+
+/// Takes how it reports. `None` when that is wrong.
+fn heartbeat(findings: &mut Findings, device: &Table) -> Option<Option<Duration>> {
+    let said = device.integer("heartbeat_s");
+    if device.text("report")?.value != "on-change" {
+        if let Some(said) = said {
+            findings
+                .error(said.place, "`heartbeat_s` belongs to `report = \"on-change\"`")
+                .help("without it every poll is reported; take it out, or report on change");
+            return None;
+        }
+        return Some(None);
+    }
+    let seconds = if device.lacks("heartbeat_s") { Some(DEFAULT_HEARTBEAT_S) } else { device.number("heartbeat_s") };
+    seconds.map(|seconds| Some(Duration::from_secs(seconds)))
+}
+
 /// Looks a point's property up, and compares type and unit.
 fn property<'a>(
     findings: &mut Findings,
@@ -202,8 +255,14 @@ fn property<'a>(
         findings.error(point.place, message).other(user, "used here");
         return None;
     }
-    if state && point.scale.is_some() {
-        findings.error(point.place, format!("`{}` is a state: it has no scale", entry.name)).other(user, "used here");
+    let arithmetic = [
+        (point.scale.is_some(), "scale"),
+        (!point.terms.is_empty(), "further registers"),
+        (point.deadband.is_some(), "deadband"),
+    ];
+    if let Some((_, what)) = arithmetic.iter().find(|(there, _)| state && *there) {
+        let message = format!("`{}` is a state: it has no {what}", entry.name);
+        findings.error(point.place, message).other(user, "used here");
         return None;
     }
     if point.unit.value != entry.unit {
@@ -253,7 +312,7 @@ impl GroupBuild {
         let terms = point.terms.iter().map(|term| Term {
             role: term.role,
             want: 0,
-            first: term.first,
+            first: first(term.own, point.want_of(term)),
             value_type: term.value_type,
             word_order: term.word_order,
         });
@@ -261,7 +320,7 @@ impl GroupBuild {
             part,
             place: owner.properties.len(),
             want: 0,
-            first: point.first,
+            first: first(point.own, point.want()),
             value_type: point.value_type,
             word_order: point.word_order,
             terms: terms.collect(),
@@ -271,7 +330,7 @@ impl GroupBuild {
             deadband: point.deadband,
         });
         owner.properties.push(NamedProperty { name: point.name(), unit: entry.unit.clone() });
-        self.reads.push((point.want, point.terms.iter().map(|term| term.want).collect()));
+        self.reads.push((point.want(), point.terms.iter().map(|term| point.want_of(term)).collect()));
     }
 
     /// Puts the wants in order and says for each point where in them it is.

@@ -58,6 +58,8 @@ pub(super) enum Need {
     Number(i64),
     /// It need not and is then this word.
     Word(&'static str),
+    /// It need not and is then this.
+    Flag(bool),
 }
 
 /// What a key holds.
@@ -114,6 +116,8 @@ pub(super) struct Table {
     items: BTreeMap<&'static str, At<Item>>,
     /// Keys that are there with a value that is wrong.
     wrong: Vec<&'static str>,
+    /// The file has slips of syntax: what is not here may only be unreadable.
+    broken: bool,
 }
 
 impl Section {
@@ -125,7 +129,17 @@ impl Section {
 impl Table {
     /// Stands for a table that was left out: every key has its default.
     pub(super) fn empty(section: &'static Section, place: Place) -> Self {
-        Self { place, keys: section.keys.iter().collect(), items: BTreeMap::new(), wrong: Vec::new() }
+        Self { place, keys: section.keys.iter().collect(), items: BTreeMap::new(), wrong: Vec::new(), broken: false }
+    }
+
+    /// Takes values that were checked elsewhere: a row of a device table.
+    pub(super) fn from_cells(
+        section: &'static Section,
+        place: Place,
+        items: BTreeMap<&'static str, At<Item>>,
+        wrong: Vec<&'static str>,
+    ) -> Self {
+        Self { place, keys: section.keys.iter().collect(), items, wrong, broken: false }
     }
 
     /// Returns the value of a key, if it is there and right.
@@ -137,9 +151,10 @@ impl Table {
         self.keys.iter().find(|key| key.name == name).map(|key| &key.need)
     }
 
-    /// Says whether a key was left out; one that is there and wrong is reported already.
+    /// Says whether a key was left out; one that is there and wrong is reported already, and of a file with slips of syntax
+    /// nobody can say.
     pub(super) fn lacks(&self, name: &str) -> bool {
-        self.get(name).is_none() && !self.wrong.contains(&name)
+        !self.broken && self.get(name).is_none() && !self.wrong.contains(&name)
     }
 
     /// Returns where a key's value is, or else where the table is.
@@ -184,9 +199,12 @@ impl Table {
         }
     }
 
-    /// Says whether a flag is set; absent is no.
+    /// Says whether a flag is set; absent is no, unless its key says otherwise.
     pub(super) fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some(At { value: Item::Boolean(true), .. }))
+        match (self.get(name).map(|at| &at.value), self.need(name)) {
+            (Some(Item::Boolean(flag)), _) | (None, Some(Need::Flag(flag))) => *flag,
+            _ => false,
+        }
     }
 
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
@@ -272,7 +290,7 @@ impl Walk<'_> {
                 self.findings.error(place, message).help(format!("`{}`: {}", key.name, key.doc));
             }
         }
-        Table { place, keys, items, wrong }
+        Table { place, keys, items, wrong, broken: self.broken }
     }
 
     fn unknown_key(

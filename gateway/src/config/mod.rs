@@ -9,8 +9,9 @@
 //! | `keys.rs`, `values.rs` | the walk that checks a file against its keys |
 //! | `schema.rs` | the same keys as JSON Schema, for editors |
 //! | `directory.rs`, `csv_table.rs` | the code directory |
-//! | `template.rs`, `number.rs` | device templates |
-//! | `device.rs`, `build.rs` | what lies between the keys: units, identifiers, sources, plans |
+//! | `template.rs`, `point.rs`, `number.rs` | device templates |
+//! | `device_table.rs` | devices as rows of a CSV table, in and out |
+//! | `device.rs`, `link.rs`, `build.rs` | what lies between the keys: wires, units, identifiers, sources |
 //! | `files.rs` | reading files and certificates |
 //! | `report.rs` | problems and how they are shown |
 
@@ -23,10 +24,13 @@ use crate::site::Site;
 mod build;
 mod csv_table;
 mod device;
+mod device_table;
 mod directory;
 mod files;
 mod keys;
+mod link;
 mod number;
+mod point;
 mod report;
 mod schema;
 mod site_keys;
@@ -61,6 +65,47 @@ pub fn load_to_run(path: &Path) -> (Option<Site>, Report) {
     }
     let usable = findings.errors() == 0;
     (site.filter(|_| usable), findings.into_report())
+}
+
+/// Returns the devices of a site file as a table for `devices_csv`: those of the bus with the given name, or all. What it
+/// holds is what [`load`] has checked, so the table says the same.
+///
+/// # Errors
+/// Every problem of the site's files, and a bus that they do not name.
+pub fn devices_csv(path: &Path, bus: Option<&str>) -> Result<String, Report> {
+    let (site, report) = load_to_run(path);
+    if site.is_none() {
+        return Err(report);
+    }
+    let mut findings = report::Findings::default();
+    let table = files::read_first(&mut findings, path).and_then(|(source, text)| {
+        let file = keys::check(&mut findings, source, &text, &site_keys::SITE);
+        let listed = file.text("devices_csv").map(|at| {
+            let path = path.parent().unwrap_or(Path::new("")).join(at.value);
+            device_table::read(&mut findings, &path, at.place, &file)
+        });
+        let listed = listed.unwrap_or_default();
+        let mut devices = Vec::new();
+        let mut buses = Vec::new();
+        for table in file.tables("bus") {
+            let name = table.text("name")?.value;
+            buses.push(name);
+            if bus.is_none_or(|bus| bus == name) {
+                devices.extend(table.tables("device").map(|device| (name.to_owned(), device)));
+                let rows = listed.iter().filter(|(bus, _)| bus == name);
+                devices.extend(rows.map(|(_, device)| (name.to_owned(), device)));
+            }
+        }
+        if let Some(bus) = bus.filter(|bus| !buses.contains(bus)) {
+            let buses = values::listed(buses.iter().copied());
+            findings.unusable(source, format!("no bus is called {bus:?}")).help(format!("its buses are {buses}"));
+            return None;
+        }
+        device_table::write(&devices)
+            .map_err(|error| findings.unusable(source, format!("the table cannot be written: {error}")))
+            .ok()
+    });
+    table.filter(|_| findings.errors() == 0).ok_or_else(|| findings.into_report())
 }
 
 /// Returns the JSON Schema (2020-12) of a site file.

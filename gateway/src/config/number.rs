@@ -44,6 +44,15 @@ fn exact_ratio(text: &str) -> Option<(f64, f64)> {
     Some((digits.parse().ok()?, format!("1e{power}").parse().ok()?))
 }
 
+/// Takes a limit: a number that is not negative.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn limit(text: &str) -> Result<f64, String> {
+    let value = finite(text)?;
+    if value < 0.0 { Err(format!("{text} is below 0")) } else { Ok(value) }
+}
+
 fn finite(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().map_err(|_| format!("{text} is no decimal number"))?;
     if value.is_finite() { Ok(value) } else { Err(format!("{text} is not finite")) }

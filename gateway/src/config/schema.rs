@@ -51,6 +51,7 @@ fn property(key: &Key) -> Value {
         match key.need {
             Need::Number(number) => schema.insert("default".to_owned(), json!(number)),
             Need::Word(word) => schema.insert("default".to_owned(), json!(word)),
+            Need::Flag(flag) => schema.insert("default".to_owned(), json!(flag)),
             Need::Required | Need::Optional => None,
         };
     }

@@ -12,6 +12,12 @@ pub(super) const SITE: Section = Section {
         Key { name: "directory", kind: Kind::Path, need: Need::Required, doc: "folder of the code directory" },
         Key { name: "templates", kind: Kind::Path, need: Need::Required, doc: "folder of the device templates" },
         Key {
+            name: "devices_csv",
+            kind: Kind::Path,
+            need: Need::Optional,
+            doc: "a table of devices, a row each: many like devices without a [[bus.device]] for each of them",
+        },
+        Key {
             name: "data_dir",
             kind: Kind::Path,
             need: Need::Required,
@@ -146,19 +152,36 @@ const BUS: Section = Section {
         Key { name: "name", kind: Kind::Text, need: Need::Required, doc: "name of the bus, unique" },
         Key {
             name: "kind",
-            kind: Kind::Words(&["serial", "tcp"]),
+            kind: Kind::Words(&["serial", "tcp", "rtu-over-tcp"]),
             need: Need::Required,
-            doc: "\"serial\" for Modbus RTU, \"tcp\" for Modbus TCP",
+            doc: "\"serial\" for Modbus RTU, \"tcp\" for Modbus TCP, \"rtu-over-tcp\" for RTU through a serial server (DTU)",
         },
         Key {
             name: "response_timeout_ms",
             kind: Kind::Integer(10, 60_000),
             need: Need::Number(1000),
-            doc: "how long a unit may take from the end of a request to the end of its answer, in milliseconds",
+            doc: "how long a unit may take from the end of a request to the first byte of its answer, in milliseconds",
         },
-        Key { name: "device", kind: Kind::Tables(&DEVICE), need: Need::Required, doc: "each Modbus server on the bus" },
+        Key {
+            name: "retries",
+            kind: Kind::Integer(0, 10),
+            need: Need::Number(2),
+            doc: "how often a request without a good answer is asked again within its poll",
+        },
+        Key {
+            name: "dead_unit_share_percent",
+            kind: Kind::Integer(1, 100),
+            need: Need::Number(5),
+            doc: "most of the bus time that units which do not answer may cost, in percent",
+        },
+        Key {
+            name: "device",
+            kind: Kind::Tables(&DEVICE),
+            need: Need::Optional,
+            doc: "each Modbus server on the bus, unless `devices_csv` lists them",
+        },
     ],
-    choice: Some(Choice { key: "kind", cases: &[("serial", SERIAL), ("tcp", TCP)] }),
+    choice: Some(Choice { key: "kind", cases: &[("serial", SERIAL), ("tcp", TCP), ("rtu-over-tcp", RTU_OVER_TCP)] }),
 };
 
 const SERIAL: &[Key] = &[
@@ -168,25 +191,94 @@ const SERIAL: &[Key] = &[
         need: Need::Required,
         doc: "the serial port by a path that stays, such as \"/dev/serial/by-path/…\"",
     },
+    BAUD,
+    PARITY,
+    STOP_BITS,
+    Key { name: "late_reply_ms", kind: Kind::Integer(0, 60_000), need: Need::Number(1000), doc: LATE_REPLY },
     Key {
-        name: "baud",
-        kind: Kind::Integer(300, 4_000_000),
-        need: Need::Number(9600),
-        doc: "bits per second, as set on every unit of the line",
+        name: "low_latency",
+        kind: Kind::Boolean,
+        need: Need::Flag(true),
+        doc: "asks the driver to hand bytes over at once: USB adapters else collect them for up to 16 ms",
     },
     Key {
-        name: "parity",
-        kind: Kind::Words(&["none", "even", "odd"]),
-        need: Need::Word("even"),
-        doc: "parity bit, as set on every unit of the line",
+        name: "rs485",
+        kind: Kind::Table(&RS485),
+        need: Need::Optional,
+        doc: "direction control by the kernel, for a port whose RTS switches the transceiver; adapters that switch by \
+              themselves need none",
     },
-    Key { name: "stop_bits", kind: Kind::Integer(1, 2), need: Need::Number(1), doc: "stop bits" },
+];
+
+const BAUD: Key = Key {
+    name: "baud",
+    kind: Kind::Integer(300, 4_000_000),
+    need: Need::Number(9600),
+    doc: "bits per second, as set on every unit of the line",
+};
+
+const PARITY: Key = Key {
+    name: "parity",
+    kind: Kind::Words(&["none", "even", "odd"]),
+    need: Need::Word("even"),
+    doc: "parity bit, as set on every unit of the line",
+};
+
+const STOP_BITS: Key = Key { name: "stop_bits", kind: Kind::Integer(1, 2), need: Need::Number(1), doc: "stop bits" };
+
+const LATE_REPLY: &str = "how long after a request was given up its answer may still arrive, in milliseconds";
+
+const RS485: Section = Section {
+    name: "`rs485`",
+    doc: "Direction control of the RS-485 transceiver by the kernel.",
+    keys: &[
+        Key {
+            name: "rts_on_send",
+            kind: Kind::Boolean,
+            need: Need::Flag(true),
+            doc: "level of RTS while sending; the other while receiving",
+        },
+        Key {
+            name: "delay_before_send_ms",
+            kind: Kind::Integer(0, 100),
+            need: Need::Number(0),
+            doc: "from RTS to the first bit, in milliseconds",
+        },
+        Key {
+            name: "delay_after_send_ms",
+            kind: Kind::Integer(0, 100),
+            need: Need::Number(0),
+            doc: "from the last bit to RTS, in milliseconds",
+        },
+        Key {
+            name: "rx_during_tx",
+            kind: Kind::Boolean,
+            need: Need::Flag(false),
+            doc: "whether the port hears itself while it sends",
+        },
+    ],
+    choice: None,
+};
+
+/// The line behind the serial server is set there; it is said here so that times on it can be computed.
+const RTU_OVER_TCP: &[Key] = &[
     Key {
-        name: "late_reply_ms",
-        kind: Kind::Integer(0, 60_000),
-        need: Need::Number(1000),
-        doc: "how long after a timeout an answer may still arrive and nothing is asked, in milliseconds",
+        name: "host",
+        kind: Kind::Text,
+        need: Need::Optional,
+        doc: "host name or address of the serial server, when the gateway calls it",
     },
+    Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Optional, doc: "with `host`: its TCP port" },
+    Key {
+        name: "listen",
+        kind: Kind::Text,
+        need: Need::Optional,
+        doc: "address and port to wait at, when the serial server calls the gateway: \"127.0.0.1:9000\"",
+    },
+    BAUD,
+    PARITY,
+    STOP_BITS,
+    Key { name: "late_reply_ms", kind: Kind::Integer(0, 60_000), need: Need::Number(3000), doc: LATE_REPLY },
 ];
 
 const TCP: &[Key] = &[
@@ -194,7 +286,8 @@ const TCP: &[Key] = &[
     Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(502), doc: "TCP port" },
 ];
 
-const DEVICE: Section = Section {
+/// A device; a row of `devices_csv` has the same keys for columns.
+pub(super) const DEVICE: Section = Section {
     name: "[[bus.device]]",
     doc: "One Modbus server on the bus.",
     keys: &[
@@ -233,7 +326,33 @@ const DEVICE: Section = Section {
             name: "poll_interval_ms",
             kind: Kind::Integer(10, 86_400_000),
             need: Need::Required,
-            doc: "time from one poll to the next, in milliseconds",
+            doc: "time from one poll to the next, in milliseconds, for the points whose template says none",
+        },
+        Key {
+            name: "report",
+            kind: Kind::Words(&["always", "on-change"]),
+            need: Need::Word("always"),
+            doc: "\"always\" reports every poll; \"on-change\" what moved by more than its deadband, and everything each \
+                  `heartbeat_s`",
+        },
+        Key {
+            name: "heartbeat_s",
+            kind: Kind::Integer(1, 86_400),
+            need: Need::Optional,
+            doc: "with `report = \"on-change\"`: longest time without a report, in seconds; 600 unless said",
+        },
+        Key {
+            name: "request_gap_ms",
+            kind: Kind::Integer(0, 10_000),
+            need: Need::Optional,
+            doc: "silence it needs between its answer and the next request to it, in milliseconds; else the template's",
+        },
+        Key {
+            name: "identity_equals",
+            kind: Kind::Decimal,
+            need: Need::Optional,
+            doc: "what the template's identity register holds in this device, such as its serial number; else the \
+                  template's",
         },
     ],
     choice: None,

@@ -47,8 +47,9 @@ const TEMPLATE: Section = Section {
         Key {
             name: "bridge",
             kind: Kind::Integer(0, 124),
-            need: Need::Number(0),
-            doc: "most unwanted items that may be read along to save a request; 0 when unlisted registers may not answer",
+            need: Need::Number(124),
+            doc: "quirk: most unwanted items between two wanted ones that may be read along where that saves bus time; 0 \
+                  for a device that dislikes it, or see `forbidden`",
         },
         Key {
             name: "forbidden",
@@ -68,6 +69,18 @@ const TEMPLATE: Section = Section {
             need: Need::Word("ABCD"),
             doc: "quirk: byte order of values, for points that do not say; BADC and DCBA also swap single registers",
         },
+        Key {
+            name: "request_gap_ms",
+            kind: Kind::Integer(0, 10_000),
+            need: Need::Number(0),
+            doc: "quirk: silence it needs between its answer and the next request to it, in milliseconds",
+        },
+        Key {
+            name: "identity",
+            kind: Kind::Table(&IDENTITY),
+            need: Need::Optional,
+            doc: "a register that tells this device from others: with another value in it nothing of it is believed",
+        },
     ],
     choice: None,
 };
@@ -82,6 +95,73 @@ const FORBIDDEN: Section = Section {
     ],
     choice: None,
 };
+
+const IDENTITY: Section = Section {
+    name: "[template.identity]",
+    doc: "A register that must hold a certain value, so that a swapped cable or setting is an error and not wrong data.",
+    keys: &[
+        TABLE,
+        Key { name: "address", kind: ADDRESS, need: Need::Required, doc: "its first register" },
+        TYPE,
+        BIT,
+        WIDTH,
+        WORD_ORDER,
+        Key {
+            name: "equals",
+            kind: Kind::Decimal,
+            need: Need::Optional,
+            doc: "what it must hold: a number of its type, or in hex the bits of its registers; without it each device \
+                  says `identity_equals`",
+        },
+    ],
+    choice: None,
+};
+
+/// A register that another value depends on.
+const REGISTER: Section = Section {
+    name: "a register of the value",
+    doc: "Another register that the value is made of.",
+    keys: &[
+        Key { name: "table", kind: TABLES, need: Need::Optional, doc: "which table; else the point's" },
+        Key { name: "address", kind: ADDRESS, need: Need::Required, doc: "its first register" },
+        TYPE,
+        BIT,
+        WIDTH,
+        WORD_ORDER,
+        Key {
+            name: "step",
+            kind: Kind::Integer(0, 65_535),
+            need: Need::Number(0),
+            doc: "with `channels`: addresses from one channel's to the next; 0 when all channels share it",
+        },
+        Key {
+            name: "apart",
+            kind: Kind::Boolean,
+            need: Need::Flag(false),
+            doc: "true when it is too far away for one request: it is then read in the same poll, and not at the same \
+                  instant",
+        },
+    ],
+    choice: None,
+};
+
+const TABLE: Key = Key { name: "table", kind: TABLES, need: Need::Required, doc: "which table" };
+
+const TYPE: Key = Key {
+    name: "type",
+    kind: Kind::Words(TYPES),
+    need: Need::Optional,
+    doc: "what the registers hold; a coil or discrete input is always `bool`",
+};
+
+const BIT: Key =
+    Key { name: "bit", kind: Kind::Integer(0, 15), need: Need::Optional, doc: "for `bits`: the lowest bit, from 0" };
+
+const WIDTH: Key =
+    Key { name: "width", kind: Kind::Integer(1, 16), need: Need::Number(1), doc: "for `bits`: how many bits" };
+
+const WORD_ORDER: Key =
+    Key { name: "word_order", kind: WORD_ORDERS, need: Need::Optional, doc: "byte order; else the template's" };
 
 const POINT: Section = Section {
     name: "[[point]]",
@@ -100,22 +180,12 @@ const POINT: Section = Section {
             doc: "name that the site file ties to an identifier, `#` in it stands for the channel; without it the \
                   device's one resource",
         },
-        Key { name: "table", kind: TABLES, need: Need::Required, doc: "which table" },
+        TABLE,
         Key { name: "address", kind: ADDRESS, need: Need::Required, doc: "its first register, coil or input" },
-        Key {
-            name: "type",
-            kind: Kind::Words(TYPES),
-            need: Need::Optional,
-            doc: "what the registers hold; a coil or discrete input is always `bool`",
-        },
-        Key {
-            name: "bit",
-            kind: Kind::Integer(0, 15),
-            need: Need::Optional,
-            doc: "for `bits`: the lowest bit, from 0",
-        },
-        Key { name: "width", kind: Kind::Integer(1, 16), need: Need::Number(1), doc: "for `bits`: how many bits" },
-        Key { name: "word_order", kind: WORD_ORDERS, need: Need::Optional, doc: "byte order; else the template's" },
+        TYPE,
+        BIT,
+        WIDTH,
+        WORD_ORDER,
         Key {
             name: "scale",
             kind: Kind::Decimal,
@@ -123,6 +193,30 @@ const POINT: Section = Section {
             doc: "factor from the device's number to the unit, in decimal digits: 0.001 divides by 1000 exactly",
         },
         Key { name: "offset", kind: Kind::Decimal, need: Need::Optional, doc: "added after the scale" },
+        Key {
+            name: "fraction",
+            kind: Kind::Table(&REGISTER),
+            need: Need::Optional,
+            doc: "a register that is added to the device's number: the decimal fraction of a counter",
+        },
+        Key {
+            name: "factor",
+            kind: Kind::Tables(&REGISTER),
+            need: Need::Optional,
+            doc: "registers that the device's number is multiplied by: current and voltage transformer ratios",
+        },
+        Key {
+            name: "exponent",
+            kind: Kind::Table(&REGISTER),
+            need: Need::Optional,
+            doc: "a register with a power of ten that the device's number is multiplied by, -22 to 22",
+        },
+        Key {
+            name: "decimals",
+            kind: Kind::Table(&REGISTER),
+            need: Need::Optional,
+            doc: "a register with the number of decimal places: the device's number is divided by that power of ten",
+        },
         Key {
             name: "unit",
             kind: Kind::Text,
@@ -134,6 +228,24 @@ const POINT: Section = Section {
             kind: Kind::Decimal,
             need: Need::Optional,
             doc: "the device's marker for \"no value\": a number of its type, or in hex the bits of its registers",
+        },
+        Key {
+            name: "poll_interval_ms",
+            kind: Kind::Integer(100, 86_400_000),
+            need: Need::Optional,
+            doc: "time from one poll to the next, in milliseconds, where the device's does not suit the value",
+        },
+        Key {
+            name: "deadband",
+            kind: Kind::Decimal,
+            need: Need::Optional,
+            doc: "for devices that report on change: how far the value must move to be reported, in `unit`",
+        },
+        Key {
+            name: "deadband_percent",
+            kind: Kind::Decimal,
+            need: Need::Optional,
+            doc: "the same in percent of the value last reported; with both, the larger holds",
         },
         Key {
             name: "channels",

@@ -5,8 +5,8 @@ use std::ops::Range;
 use ganglion_protocols::{Cri, CriError};
 use toml::de::{DeInteger, DeValue};
 
-use super::keys::{Key, Kind};
-use super::report::{Findings, Place, nearest};
+use super::keys::{Item, Key, Kind};
+use super::report::{At, Findings, Place, nearest};
 
 /// Longest text of one value, in bytes: what the record format holds.
 const MAX_TEXT: usize = 255;
@@ -74,6 +74,83 @@ pub(super) fn word(findings: &mut Findings, key: &Key, words: &[&str], got: &str
     None
 }
 
+/// Takes a cell of a table as the value of its key; a list has `;` between its values, a map `name=value` between them.
+pub(super) fn cell(findings: &mut Findings, key: &Key, kind: &Kind, cell: &str, place: Place) -> Option<Item> {
+    let refuse = |findings: &mut Findings| {
+        let message = format!("`{}` cannot be {cell:?}, it is {}", key.name, wanted(kind));
+        findings.error(place, message).help(format!("`{}`: {}", key.name, key.doc));
+        None
+    };
+    match kind {
+        Kind::Text | Kind::Path => text(findings, key, cell, place).map(Item::Text),
+        Kind::Words(words) => word(findings, key, words, cell, place).map(Item::Text),
+        Kind::Resource => resource(findings, cell, place).map(Item::Resource),
+        Kind::Integer(min, max) | Kind::Size(min, max) => match cell.parse() {
+            Ok(number) => within(findings, key, (*min, *max), Some(number), cell, place).map(Item::Integer),
+            Err(_) => refuse(findings),
+        },
+        Kind::Decimal => {
+            let hex = cell.strip_prefix("0x").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok());
+            let decimal = cell.parse::<f64>().is_ok_and(f64::is_finite);
+            if hex || decimal { Some(Item::Decimal(cell.to_owned())) } else { refuse(findings) }
+        }
+        Kind::Boolean => match cell {
+            "true" => Some(Item::Boolean(true)),
+            "false" => Some(Item::Boolean(false)),
+            _ => refuse(findings),
+        },
+        Kind::List(of) => {
+            let values = parts(findings, cell, place);
+            let values = values
+                .into_iter()
+                .map(|(part, place)| self::cell(findings, key, of, part, place).map(|value| At { value, place }));
+            Some(Item::List(values.collect::<Option<_>>()?))
+        }
+        Kind::Map(of) => {
+            let mut entries: Vec<(At<String>, Option<At<Item>>)> = Vec::new();
+            for (part, place) in parts(findings, cell, place) {
+                let (name, value) =
+                    part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value.trim())));
+                let name = name.trim();
+                let named = |value| (At { value: name.to_owned(), place }, value);
+                if entries.iter().any(|(other, _)| other.value == name) {
+                    findings.error(place, format!("{name:?} is there twice in `{}`", key.name));
+                    continue;
+                }
+                let Some(value) = value else {
+                    findings
+                        .error(place, format!("{name:?} in `{}` has no `=`", key.name))
+                        .help(format!("`{}`: {}; in a table `name=value`, with `;` between them", key.name, key.doc));
+                    entries.push(named(None));
+                    continue;
+                };
+                let at = findings.text(place).find(value).map_or(place, |at| place.part(at..at + value.len()));
+                let value = self::cell(findings, key, of, value, at).map(|value| At { value, place: at });
+                entries.push(named(value));
+            }
+            Some(Item::Map(entries))
+        }
+        Kind::Table(_) | Kind::Tables(_) => refuse(findings),
+    }
+}
+
+/// Splits a cell at each `;` and says where the parts are; blanks around them do not count, and empty parts neither.
+fn parts<'a>(findings: &Findings, cell: &'a str, place: Place) -> Vec<(&'a str, Place)> {
+    let base = findings.text(place).find(cell);
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for piece in cell.split(';') {
+        let part = piece.trim();
+        let at = start + piece.len() - piece.trim_start().len();
+        if !part.is_empty() {
+            let place = base.map_or(place, |base| place.part(base + at..base + at + part.len()));
+            parts.push((part, place));
+        }
+        start += piece.len() + 1;
+    }
+    parts
+}
+
 pub(super) fn integer(
     findings: &mut Findings,
     key: &Key,
@@ -127,9 +204,16 @@ pub(super) fn resource(findings: &mut Findings, text: &str, place: Place) -> Opt
         Ok(cri) => return Some(cri),
         Err(error) => error,
     };
-    // Inside the quotes, unless escapes make the raw text differ from the value.
-    let literal = findings.text(place).get(1..).is_some_and(|raw| raw.starts_with(text));
-    let part = |span: Range<usize>| if literal { place.part(span.start + 1..span.end + 1) } else { place };
+    // Inside the quotes, if there are any; escapes make the raw text differ from the value.
+    let within = findings.text(place).find(text);
+    let part = |span: Range<usize>| within.map_or(place, |at| place.part(at + span.start..at + span.end));
+    if let Some(rounded) = rounded(text) {
+        findings.error(place, format!("not an identifier: {rounded}")).help(
+            "a spreadsheet keeps fifteen digits of a number: make the column text, or write identifiers with hyphens, \
+             and copy this one again from the city's registry",
+        );
+        return None;
+    }
     let start = text.len() - text.strip_prefix("cri:").unwrap_or(text).len();
     let copy = "copy the identifier again from the city's registry or the label; it is never repaired here";
     let (at, message, help) = match error {
@@ -147,6 +231,19 @@ pub(super) fn resource(findings: &mut Findings, text: &str, place: Place) -> Opt
     };
     findings.error(part(at), format!("not an identifier: {message}")).help(help);
     None
+}
+
+/// Says what is left of an identifier that a spreadsheet took for a number.
+fn rounded(text: &str) -> Option<&'static str> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((mantissa, power)) = text.split_once(['E', 'e'])
+        && digits(power.trim_start_matches('+'))
+        && digits(&mantissa.replacen(['.', ','], "", 1))
+    {
+        return Some("a number that a spreadsheet has rounded");
+    }
+    // No identifier ends so: its check digits are 02 to 98.
+    (text.len() == 18 && digits(text) && text.ends_with("000")).then_some("a spreadsheet made its last three digits 0")
 }
 
 /// Finds the bytes that hold some of the digits of `text`.

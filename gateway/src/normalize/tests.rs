@@ -228,3 +228,33 @@ fn a_value_of_several_registers_is_the_sum_of_its_parts_times_factors_and_expone
     let reading = observe(&site, &sample(vec![Ok(first), Err(Reason::Timeout)]))[0].readings[0];
     assert_eq!(reading, Reading { value: None, quality: Quality::Bad(Reason::Timeout) });
 }
+
+#[test]
+fn a_device_that_reports_on_change_is_silent_until_a_value_leaves_its_deadband_or_the_heartbeat_is_due() {
+    let mut second = point(0, 1, ValueType::U16);
+    second.place = 1;
+    let first = Point { deadband: Some(Deadband { absolute: 5.0, percent: 0.0 }), ..point(0, 0, ValueType::U16) };
+    let mut site = site(vec![first, second], 1);
+    site.devices[0].groups[0].heartbeat = Some(Duration::from_secs(60));
+    let mut reports = Reports::new(&site);
+    let mut worth = |seconds, answer: Result<Vec<u16>, Reason>| {
+        let observations = observe(&site, &sample(vec![answer]));
+        reports.worth(Duration::from_secs(seconds), &observations[0])
+    };
+    assert!(worth(1, Ok(vec![100, 7, 0, 0])), "the first");
+    assert!(!worth(2, Ok(vec![105, 7, 9, 9])), "within the deadband, and registers that are no point");
+    assert!(worth(3, Ok(vec![106, 7, 0, 0])), "6 from what was reported");
+    assert!(worth(4, Ok(vec![106, 8, 0, 0])), "a point without a deadband");
+    assert!(!worth(63, Ok(vec![106, 8, 0, 0])));
+    assert!(worth(64, Ok(vec![106, 8, 0, 0])), "the heartbeat");
+    assert!(worth(65, Err(Reason::Timeout)), "another quality");
+    assert!(!worth(66, Err(Reason::Timeout)));
+}
+
+#[test]
+fn a_device_without_a_heartbeat_reports_every_poll() {
+    let site = site(vec![point(0, 0, ValueType::U16)], 1);
+    let mut reports = Reports::new(&site);
+    let observations = observe(&site, &sample(vec![Ok(vec![1, 0, 0, 0])]));
+    assert!((0..3).all(|_| reports.worth(Duration::ZERO, &observations[0])));
+}

@@ -213,6 +213,7 @@ fn write_site(
             name: format!("bus-{number}"),
             link: LinkEntry::Tcp { port: endpoint.port() },
             response_timeout_ms: 1000,
+            settings: Vec::new(),
             devices: vec![DeviceEntry {
                 name: format!("device-{number}"),
                 unit: 1,

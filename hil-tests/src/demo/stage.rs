@@ -102,12 +102,14 @@ impl Stage {
                 name: "pump-house".to_owned(),
                 link: LinkEntry::Serial { line: settings, late_reply_ms: 500 },
                 response_timeout_ms: 500,
+                settings: Vec::new(),
                 devices: vec![pressure, flow, level],
             },
             BusEntry {
                 name: "crossing".to_owned(),
                 link: LinkEntry::Tcp { port: endpoint.port() },
                 response_timeout_ms: 500,
+                settings: Vec::new(),
                 devices: vec![loops],
             },
         ];

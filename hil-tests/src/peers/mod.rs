@@ -5,9 +5,11 @@
 
 pub mod cable;
 pub mod daemon;
+pub mod libmodbus;
 pub mod mosquitto;
 pub mod process;
 pub mod pymodbus;
+pub mod quirks;
 
 use std::env;
 use std::fmt;

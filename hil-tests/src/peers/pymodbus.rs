@@ -2,13 +2,16 @@
 //!
 //! Every register names the time at which it was read; what it holds is written down in `python/pymodbus_site.py`.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::process::Process;
+use super::quirks::Quirks;
 use super::{PeerError, built};
+use crate::site::{Tick, named_register};
 
 const NAME: &str = "pymodbus";
 const START: Duration = Duration::from_secs(30);
@@ -41,7 +44,19 @@ impl Pymodbus {
     /// # Errors
     /// [`PeerError::Missing`] when pymodbus is not installed, otherwise as for [`Process`].
     pub fn start(served: Served, log: &Path) -> Result<Self, PeerError> {
-        let (process, ready) = start(served, log, &[])?;
+        Self::tcp(served, log, &[])
+    }
+
+    /// As [`Pymodbus::start`], refusing what `quirks` says and printing each read.
+    ///
+    /// # Errors
+    /// As for [`Pymodbus::start`].
+    pub fn start_quirky(served: Served, quirks: &Quirks, log: &Path) -> Result<Self, PeerError> {
+        Self::tcp(served, log, &quirk_options(quirks))
+    }
+
+    fn tcp(served: Served, log: &Path, options: &[OsString]) -> Result<Self, PeerError> {
+        let (process, ready) = start(served, log, options)?;
         let port = ready.strip_prefix("ready tcp ").and_then(|port| port.parse().ok());
         let Some(port) = port else {
             return Err(PeerError::Io { peer: NAME, error: std::io::Error::other(format!("no port in {ready:?}")) });
@@ -68,8 +83,25 @@ impl PymodbusRtu {
     /// # Errors
     /// As for [`Pymodbus::start`].
     pub fn start(served: Served, port: &Path, baud: u32, log: &Path) -> Result<Self, PeerError> {
-        let baud = baud.to_string();
-        let options = ["--rtu".as_ref(), port.as_os_str(), "--baud".as_ref(), baud.as_ref()];
+        Self::rtu(served, port, baud, log, Vec::new())
+    }
+
+    /// As [`PymodbusRtu::start`], refusing what `quirks` says and printing each read.
+    ///
+    /// # Errors
+    /// As for [`Pymodbus::start`].
+    pub fn start_quirky(
+        served: Served,
+        quirks: &Quirks,
+        port: &Path,
+        baud: u32,
+        log: &Path,
+    ) -> Result<Self, PeerError> {
+        Self::rtu(served, port, baud, log, quirk_options(quirks))
+    }
+
+    fn rtu(served: Served, port: &Path, baud: u32, log: &Path, mut options: Vec<OsString>) -> Result<Self, PeerError> {
+        options.extend(["--rtu".into(), port.into(), "--baud".into(), baud.to_string().into()]);
         let (process, _) = start(served, log, &options)?;
         Ok(Self { process })
     }
@@ -97,7 +129,7 @@ pub fn tick_of(registers: Registers, unit: u8, register: u16, value: u16) -> u16
         Registers::Holding => 0,
         Registers::Input => 0x8000,
     };
-    value.wrapping_sub(register).wrapping_sub(u16::from(unit).wrapping_mul(1000)).wrapping_sub(table)
+    value.wrapping_sub(named_register(unit, register, Tick(0))).wrapping_sub(table)
 }
 
 /// Returns the present tick: Unix time in units of 100 ms, modulo 65536; it comes round every 109 minutes.
@@ -111,7 +143,13 @@ pub fn tick() -> u16 {
     (now.as_millis() / 100) as u16
 }
 
-fn start(served: Served, log: &Path, options: &[&std::ffi::OsStr]) -> Result<(Process, String), PeerError> {
+fn quirk_options(quirks: &Quirks) -> Vec<OsString> {
+    let Quirks { longest, too_long, .. } = quirks;
+    let limits = ["--trace".to_owned(), format!("--longest={longest}"), format!("--too-long={too_long}")];
+    limits.into_iter().chain(quirks.hole_arguments().map(|hole| format!("--hole={hole}"))).map(OsString::from).collect()
+}
+
+fn start(served: Served, log: &Path, options: &[OsString]) -> Result<(Process, String), PeerError> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/pymodbus_site.py");
     let mut command = Command::new(python()?);
     command.arg(script).args(options).arg("--units").arg(served.units.to_string());
@@ -146,6 +184,7 @@ mod tests {
     use nix::fcntl::OFlag;
     use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
+    use super::super::quirks::{Asked, asked};
     use super::super::require;
     use super::*;
 
@@ -185,6 +224,28 @@ mod tests {
         let mut answer = [0; 9];
         wire.read_exact(&mut answer).expect("answered");
         assert_eq!(answer, [0, 9, 0, 0, 0, 3, 1, 0x83, 0x02]);
+    }
+
+    #[test]
+    fn long_reads_and_holes_are_refused_and_each_read_is_printed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let quirks = Quirks { longest: 16, too_long: 2, holes: vec![20..=21, 50..=50] };
+        let server = Pymodbus::start_quirky(SERVED, &quirks, &folder.path().join("log"));
+        let Some(mut server) = require(server) else { return };
+        let mut wire = TcpStream::connect(server.address()).expect("connected");
+        wire.set_read_timeout(Some(START)).expect("a timeout");
+        let reads = [(0, 17), (19, 2), (50, 1), (22, 16), (51, 1)].map(|(address, count)| {
+            wire.write_all(&[0, 9, 0, 0, 0, 6, 1, 3, 0, address, 0, count]).expect("asked");
+            let mut head = [0; 7];
+            wire.read_exact(&mut head).expect("answered");
+            let mut pdu = vec![0; usize::from(head[5]) - 1];
+            wire.read_exact(&mut pdu).expect("answered");
+            let exception = (pdu[0] == 0x83).then(|| pdu[1]);
+            Asked { address: u16::from(address), count: u16::from(count), exception }
+        });
+        assert_eq!(reads.map(|read| read.exception), [Some(2), Some(2), Some(2), None, None]);
+        server.process().wait_for_line("request 51 1 0", START).expect("printed");
+        assert_eq!(asked(&server.process().printed().expect("its output")), reads);
     }
 
     #[test]

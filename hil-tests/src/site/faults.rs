@@ -26,7 +26,7 @@ pub enum Fault {
     WrongLength,
     /// The answer breaks off.
     Truncated,
-    /// Exception code 0x06, server device busy.
+    /// Exception code 0x06, server device busy, or one of those set by [`Faults::set_exceptions`].
     Exception,
     /// On TCP, the answer carries another transaction identifier. A serial line has none.
     WrongTransaction,
@@ -87,6 +87,7 @@ struct State {
     shares: BTreeMap<Fault, f64>,
     next: Vec<Fault>,
     late: Duration,
+    exceptions: Vec<u8>,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -99,6 +100,7 @@ impl Faults {
             shares: BTreeMap::new(),
             next: Vec::new(),
             late: Duration::from_millis(1500),
+            exceptions: vec![0x06],
             counts: BTreeMap::new(),
         }))
     }
@@ -116,6 +118,11 @@ impl Faults {
     /// Sets how late a late answer is, from the end of the request.
     pub fn set_late(&self, late: Duration) {
         self.lock().late = late;
+    }
+
+    /// Sets the codes that [`Fault::Exception`] draws from.
+    pub fn set_exceptions(&self, codes: &[u8]) {
+        codes.clone_into(&mut self.lock().exceptions);
     }
 
     /// Ends all faults; the counts stay.
@@ -145,6 +152,12 @@ impl Faults {
         };
         *state.counts.entry(fault).or_default() += 1;
         Some(fault)
+    }
+
+    /// Draws the code of an exception.
+    pub(super) fn exception(&self) -> u8 {
+        let state = &mut *self.lock();
+        state.random.choice(&state.exceptions).copied().unwrap_or(0x06)
     }
 
     pub(super) fn late(&self) -> Duration {

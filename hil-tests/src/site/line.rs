@@ -18,8 +18,9 @@ use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::day::Tick;
+use super::noise::Noise;
 use super::unit::Unit;
-use super::wire::{LineCounts, Wire};
+use super::wire::{LineCounts, Seconds, Wire};
 
 /// Longest wait before the thread looks for a command.
 const LOOK_UP: Duration = Duration::from_millis(20);
@@ -48,13 +49,15 @@ pub struct LineSettings {
     pub stop_bits: u8,
     /// How long a unit thinks before it answers, beyond the silence that ends the request.
     pub turnaround: Duration,
+    /// Whether the client's adapter hears what it sends itself.
+    pub echo: bool,
 }
 
 impl LineSettings {
     /// Returns settings for a path, with units that think for 2 ms.
     #[must_use]
     pub fn new(path: &Path, baud: u32, parity: Parity, stop_bits: u8) -> Self {
-        Self { path: path.to_owned(), baud, parity, stop_bits, turnaround: Duration::from_millis(2) }
+        Self { path: path.to_owned(), baud, parity, stop_bits, turnaround: Duration::from_millis(2), echo: false }
     }
 
     /// Returns how long one character takes: a start bit, eight data bits, the parity bit if there is one, stop bits.
@@ -62,6 +65,14 @@ impl LineSettings {
     pub fn character(&self) -> Duration {
         let bits = 9 + u64::from(self.parity != Parity::None) + u64::from(self.stop_bits);
         Duration::from_nanos(bits * 1_000_000_000 / u64::from(self.baud.max(1)))
+    }
+
+    /// Returns the silence that ends a frame: 3.5 characters, above 19 200 Bd fixed at 1.75 ms.
+    ///
+    /// Source: MODBUS over Serial Line V1.02 §2.5.1.1.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        if self.baud > 19_200 { Duration::from_micros(1750) } else { self.character() * 7 / 2 }
     }
 }
 
@@ -84,13 +95,22 @@ pub struct Line {
     path: PathBuf,
     commands: Option<mpsc::Sender<Command>>,
     counts: Arc<Mutex<LineCounts>>,
+    noise: Arc<Noise>,
+    seconds: Arc<Mutex<Seconds>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Command {
-    plugged: bool,
+    order: Order,
     done: mpsc::Sender<io::Result<()>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Plug,
+    Unplug,
+    Say(Vec<u8>),
 }
 
 impl Line {
@@ -99,7 +119,9 @@ impl Line {
     /// # Errors
     /// When there is no pty, or the link cannot be made.
     pub fn start(settings: LineSettings, units: Vec<Arc<Unit>>) -> io::Result<Self> {
-        let wire = Wire::new(settings.character(), settings.baud, settings.turnaround, units);
+        let mut wire = Wire::new(settings.character(), settings.silence(), settings.turnaround, units);
+        wire.echo = settings.echo;
+        let (noise, seconds) = (Arc::clone(&wire.noise), Arc::clone(&wire.seconds));
         let port = Port::open(&settings.path)?;
         let (commands, inbox) = mpsc::channel();
         let counts = Arc::new(Mutex::new(LineCounts::default()));
@@ -107,7 +129,7 @@ impl Line {
         let thread = std::thread::Builder::new()
             .name("line".to_owned())
             .spawn(move || run(wire, Some(port), &settings.path, &inbox, &shown))?;
-        Ok(Self { path, commands: Some(commands), counts, thread: Some(thread) })
+        Ok(Self { path, commands: Some(commands), counts, noise, seconds, thread: Some(thread) })
     }
 
     /// Returns the path of the port.
@@ -121,7 +143,7 @@ impl Line {
     /// # Errors
     /// When the line has ended.
     pub fn unplug(&self) -> io::Result<()> {
-        self.command(false)
+        self.command(Order::Unplug)
     }
 
     /// Plugs the adapter in again: another port at the same path. Returns when it is done.
@@ -129,7 +151,28 @@ impl Line {
     /// # Errors
     /// When there is no pty, or the link cannot be made.
     pub fn plug(&self) -> io::Result<()> {
-        self.command(true)
+        self.command(Order::Plug)
+    }
+
+    /// Lets somebody else talk on the line: another client or a unit that is none of ours. Whoever talks at that time is
+    /// spoiled. Returns when it has begun.
+    ///
+    /// # Errors
+    /// When the line has ended.
+    pub fn say(&self, bytes: &[u8]) -> io::Result<()> {
+        self.command(Order::Say(bytes.to_vec()))
+    }
+
+    /// Returns the bit errors, to be switched.
+    #[must_use]
+    pub fn noise(&self) -> &Noise {
+        &self.noise
+    }
+
+    /// Returns the good exchanges of each second and unit.
+    #[must_use]
+    pub fn seconds(&self) -> Seconds {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns what happened so far.
@@ -138,10 +181,10 @@ impl Line {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn command(&self, plugged: bool) -> io::Result<()> {
+    fn command(&self, order: Order) -> io::Result<()> {
         let (done, answer) = mpsc::channel();
         let ended = || io::Error::other("the line has ended");
-        self.commands.as_ref().ok_or_else(ended)?.send(Command { plugged, done }).map_err(|_| ended())?;
+        self.commands.as_ref().ok_or_else(ended)?.send(Command { order, done }).map_err(|_| ended())?;
         answer.recv().map_err(|_| ended())?
     }
 }
@@ -226,6 +269,10 @@ fn run(
     commands: &mpsc::Receiver<Command>,
     shown: &Mutex<LineCounts>,
 ) {
+    // The system may wake a thread 50 us late on purpose; half a character at 115 200 Bd.
+    if let Err(error) = nix::sys::prctl::set_timerslack(1) {
+        tracing::debug!("the line's thread wakes late: {error}");
+    }
     let mut buffer = [0_u8; 512];
     loop {
         let command = match (&port, commands.try_recv()) {
@@ -235,14 +282,18 @@ fn run(
             (Some(_), Err(TryRecvError::Empty)) => None,
         };
         match command {
-            Some(Command { plugged: true, done }) => {
+            Some(Command { order: Order::Plug, done }) => {
                 let opened = if port.is_none() { Port::open(path).map(|opened| port = Some(opened)) } else { Ok(()) };
                 // Whoever asked may have gone.
                 drop(done.send(opened));
             }
-            Some(Command { plugged: false, done }) => {
+            Some(Command { order: Order::Unplug, done }) => {
                 wire.silence();
                 port = None;
+                drop(done.send(Ok(())));
+            }
+            Some(Command { order: Order::Say(bytes), done }) => {
+                wire.say(Instant::now(), bytes);
                 drop(done.send(Ok(())));
             }
             None if port.is_none() => return,
@@ -255,9 +306,10 @@ fn run(
                 wire.hear(Instant::now(), open.read(&mut buffer)?);
             }
             let out = wire.advance(Instant::now(), Tick::now());
+            // Before the client has the answer, so that it never sees more than was counted.
+            *shown.lock().unwrap_or_else(PoisonError::into_inner) = wire.counts;
             if out.is_empty() { Ok(()) } else { open.write(&out) }
         });
-        *shown.lock().unwrap_or_else(PoisonError::into_inner) = wire.counts;
         match outcome {
             Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => {

@@ -4,26 +4,26 @@
 //! Application Protocol V1.1b3 §6 and §7.
 
 use super::day::Tick;
+use super::defects::{ILLEGAL_DATA_ADDRESS, Refusal};
 use super::faults::Fault;
 use super::unit::{Table, Unit};
 
-const ILLEGAL_FUNCTION: u8 = 0x01;
-const ILLEGAL_DATA_ADDRESS: u8 = 0x02;
-const ILLEGAL_DATA_VALUE: u8 = 0x03;
-const SERVER_DEVICE_BUSY: u8 = 0x06;
+const ILLEGAL_FUNCTION: Refusal = Refusal::Exception(0x01);
+const ILLEGAL_DATA_VALUE: Refusal = Refusal::Exception(0x03);
 
-/// Answers a request of function code 0x01 to 0x06, 0x0F or 0x10; anything else gets an exception. Empty for an empty
-/// request.
+/// Answers a request of function code 0x01 to 0x06, 0x0F or 0x10; anything else gets an exception. Empty when there is no
+/// answer: to an empty request, or when a defect says so.
 pub(super) fn answer(unit: &Unit, request: &[u8], tick: Tick, fault: Option<Fault>) -> Vec<u8> {
     let Some((&function, body)) = request.split_first() else { return Vec::new() };
     let answer = match fault {
-        Some(Fault::Exception) => Err(SERVER_DEVICE_BUSY),
+        Some(Fault::Exception) => Err(Refusal::Exception(unit.faults.exception())),
         _ => execute(unit, function, body, tick),
     };
     let mut pdu = vec![function];
     match answer {
         Ok(answer) => pdu.extend(answer),
-        Err(code) => pdu = vec![function | 0x80, code],
+        Err(Refusal::Exception(code)) => pdu = vec![function | 0x80, code],
+        Err(Refusal::Silence) => return Vec::new(),
     }
     if let (Some(Fault::WrongLength), 0x01..=0x04, Some(count)) = (fault, function, pdu.get(1).copied()) {
         let less = if function <= 0x02 { 1 } else { 2 };
@@ -35,7 +35,7 @@ pub(super) fn answer(unit: &Unit, request: &[u8], tick: Tick, fault: Option<Faul
     pdu
 }
 
-fn execute(unit: &Unit, function: u8, body: &[u8], tick: Tick) -> Result<Vec<u8>, u8> {
+fn execute(unit: &Unit, function: u8, body: &[u8], tick: Tick) -> Result<Vec<u8>, Refusal> {
     match function {
         0x01 => read(unit, Table::Coil, body, 2000, tick).map(|items| with_count(&pack(&items))),
         0x02 => read(unit, Table::DiscreteInput, body, 2000, tick).map(|items| with_count(&pack(&items))),
@@ -71,17 +71,20 @@ fn execute(unit: &Unit, function: u8, body: &[u8], tick: Tick) -> Result<Vec<u8>
     }
 }
 
-fn read(unit: &Unit, table: Table, body: &[u8], most: u16, tick: Tick) -> Result<Vec<u16>, u8> {
+fn read(unit: &Unit, table: Table, body: &[u8], most: u16, tick: Tick) -> Result<Vec<u16>, Refusal> {
     let &[a, b, c, d] = body else { return Err(ILLEGAL_DATA_VALUE) };
     let (address, count) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     if !(1..=most).contains(&count) {
         return Err(ILLEGAL_DATA_VALUE);
     }
-    unit.read(table, address, count, tick).ok_or(ILLEGAL_DATA_ADDRESS)
+    match unit.defects.refusal(table, address, count) {
+        Some(refusal) => Err(refusal),
+        None => unit.read(table, address, count, tick).ok_or(ILLEGAL_DATA_ADDRESS),
+    }
 }
 
 /// Takes address, count and data of a request to write several items; `size` says how many bytes the items take.
-fn write_many(body: &[u8], most: u16, size: impl Fn(u16) -> u16) -> Result<(u16, u16, &[u8]), u8> {
+fn write_many(body: &[u8], most: u16, size: impl Fn(u16) -> u16) -> Result<(u16, u16, &[u8]), Refusal> {
     let Some((&[a, b, c, d, len], data)) = body.split_first_chunk::<5>() else { return Err(ILLEGAL_DATA_VALUE) };
     let (address, count) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     if !(1..=most).contains(&count) || size(count) != u16::from(len) || data.len() != usize::from(len) {
@@ -107,10 +110,11 @@ fn with_count(data: &[u8]) -> Vec<u8> {
     std::iter::once(data.len() as u8).chain(data.iter().copied()).collect()
 }
 
-/// Returns the CRC-16 of a serial frame, to be sent low byte first.
+/// Returns the CRC-16 of a serial frame, to be sent low byte first; over a frame with its CRC it is 0.
 ///
 /// Source: MODBUS over Serial Line V1.02 §6.2.2.
-pub(super) fn crc(frame: &[u8]) -> u16 {
+#[must_use]
+pub fn crc(frame: &[u8]) -> u16 {
     frame.iter().fold(0xFFFF, |crc, &byte| {
         (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
     })
@@ -192,6 +196,19 @@ mod tests {
         assert_eq!(refused(&[0x10, 0xFF, 0xFF, 0, 2, 4, 0, 1, 0, 2]), [0x90, 0x02]);
         assert_eq!(refused(&[0x0F, 0, 0, 0, 9, 1, 0xFF]), [0x8F, 0x03]);
         assert!(refused(&[]).is_empty());
+    }
+
+    #[test]
+    fn defects_refuse_a_read_for_its_length_and_for_a_hole() {
+        let unit = Unit::new(2, Model::Named { registers: 100 }, 3);
+        unit.defects.add_hole(Table::Holding, 5..=5);
+        unit.defects.set_longest(16, Refusal::Exception(3));
+        let read = |address, count| answer(&unit, &[0x03, 0, address, 0, count], TICK, None);
+        assert_eq!(read(0, 6), [0x83, 0x02]);
+        assert_eq!(read(6, 17), [0x83, 0x03]);
+        assert_eq!(read(6, 16)[..2], [0x03, 32]);
+        unit.defects.set_longest(16, Refusal::Silence);
+        assert!(read(6, 17).is_empty());
     }
 
     #[test]

@@ -180,8 +180,12 @@ async fn serve(mut stream: TcpStream, units: &[Arc<Unit>], requests: &AtomicU64)
         }
         let mut reply = match fault {
             Some(Fault::Drop) => continue,
+            _ if unit.defects.is_dead() => continue,
             _ => pdu::answer(unit, request, Tick::now(), fault),
         };
+        if reply.is_empty() {
+            continue;
+        }
         let transaction = u16::from_be_bytes([header[0], header[1]]);
         let shown = transaction.wrapping_add(u16::from(fault == Some(Fault::WrongTransaction)));
         let from = id.wrapping_add(u8::from(fault == Some(Fault::WrongUnit)));

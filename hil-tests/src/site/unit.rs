@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::day::{Quantity, Tick};
+use super::defects::Defects;
 use super::faults::Faults;
 
 /// A primary table of the Modbus data model.
@@ -73,6 +74,12 @@ pub enum Model {
         /// How many registers a table has.
         registers: u16,
     },
+    /// Registers of which each names its unit, its address and the tick it was read in, see [`named_register`]; the two
+    /// tables of registers hold the same, and there are no bits.
+    Named {
+        /// How many registers a table has.
+        registers: u16,
+    },
 }
 
 const fn cell(
@@ -128,7 +135,7 @@ const LOOP_DETECTOR: &[Cell] = &[
 ];
 
 impl Model {
-    /// Returns the register map; a bench unit has none, its registers are numbers without meaning.
+    /// Returns the register map; a unit of numbers without meaning has none.
     #[must_use]
     pub const fn cells(self) -> &'static [Cell] {
         match self {
@@ -136,18 +143,24 @@ impl Model {
             Self::FlowMeter => FLOW_METER,
             Self::WaterLevelGauge => WATER_LEVEL_GAUGE,
             Self::LoopDetector => LOOP_DETECTOR,
-            Self::Bench { .. } => &[],
+            Self::Bench { .. } | Self::Named { .. } => &[],
         }
     }
 
-    /// Returns one register at a time, or `None` where the device has none. A gap between two values of the map reads 0,
+    /// Returns one register of a unit at a time, or `None` where the device has none. A gap between two values of the map reads 0,
     /// as in most devices.
     #[must_use]
-    pub fn register(self, seed: u64, table: Table, address: u16, tick: Tick) -> Option<u16> {
-        if let Self::Bench { registers } = self {
-            let word = named_second(address, tick);
-            let bits = matches!(table, Table::Coil | Table::DiscreteInput);
-            return (address < registers).then_some(if bits { word & 1 } else { word });
+    pub fn register(self, unit: u8, seed: u64, table: Table, address: u16, tick: Tick) -> Option<u16> {
+        let bits = matches!(table, Table::Coil | Table::DiscreteInput);
+        match self {
+            Self::Bench { registers } => {
+                let word = named_second(address, tick);
+                return (address < registers).then_some(if bits { word & 1 } else { word });
+            }
+            Self::Named { registers } => {
+                return (address < registers && !bits).then(|| named_register(unit, address, tick));
+            }
+            _ => {}
         }
         let mut of_table = self.cells().iter().filter(|cell| cell.table == table).peekable();
         let first = of_table.peek()?.address;
@@ -173,6 +186,25 @@ impl Model {
 #[allow(clippy::cast_possible_truncation, reason = "the low sixteen bits are what is wanted")]
 pub fn named_second(address: u16, tick: Tick) -> u16 {
     (tick.unix_second() as u16).wrapping_add(address)
+}
+
+/// Returns what register `address` of a unit of [`Model::Named`] holds: tick + 40503 * address + 24917 * unit, the low
+/// sixteen bits.
+///
+/// 40503 is the golden ratio's share of 65536, so that registers up to 200 addresses apart name ticks at least 14 s apart:
+/// a shifted value names another time.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "the low sixteen bits are what is wanted")]
+pub fn named_register(unit: u8, address: u16, tick: Tick) -> u16 {
+    let place = address.wrapping_mul(40_503).wrapping_add(u16::from(unit).wrapping_mul(24_917));
+    (tick.0 as u16).wrapping_add(place)
+}
+
+/// Returns how many ticks before `tick` register `address` of a unit of [`Model::Named`] held this value; a value that
+/// belongs to another register or unit comes out as minutes.
+#[must_use]
+pub fn named_age(unit: u8, address: u16, value: u16, tick: Tick) -> u16 {
+    named_register(unit, address, tick).wrapping_sub(value)
 }
 
 impl Form {
@@ -224,6 +256,7 @@ impl fmt::Display for Model {
             Self::WaterLevelGauge => f.write_str("water-level-gauge"),
             Self::LoopDetector => f.write_str("loop-detector-controller"),
             Self::Bench { registers } => write!(f, "bench-{registers}"),
+            Self::Named { registers } => write!(f, "named-{registers}"),
         }
     }
 }
@@ -231,15 +264,16 @@ impl fmt::Display for Model {
 impl FromStr for Model {
     type Err = String;
 
-    /// Takes a template's name, or `bench-1000` for a bench unit of 1000 registers.
+    /// Takes a template's name, or `bench-1000` or `named-1000` for a unit of 1000 registers.
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "pressure-transmitter" => Ok(Self::PressureTransmitter),
             "ultrasonic-flow-meter" => Ok(Self::FlowMeter),
             "water-level-gauge" => Ok(Self::WaterLevelGauge),
             "loop-detector-controller" => Ok(Self::LoopDetector),
-            _ => match text.strip_prefix("bench-").map(str::parse) {
-                Some(Ok(registers)) => Ok(Self::Bench { registers }),
+            _ => match text.split_once('-').map(|(kind, registers)| (kind, registers.parse())) {
+                Some(("bench", Ok(registers))) => Ok(Self::Bench { registers }),
+                Some(("named", Ok(registers))) => Ok(Self::Named { registers }),
                 _ => Err(format!("{text:?} is no model")),
             },
         }
@@ -257,6 +291,8 @@ pub struct Unit {
     pub seed: u64,
     /// What goes wrong with its answers.
     pub faults: Faults,
+    /// What it cannot do.
+    pub defects: Defects,
     /// What clients wrote; it hides the model's own values.
     written: Mutex<BTreeMap<(Table, u16), u16>>,
 }
@@ -266,7 +302,7 @@ impl Unit {
     #[must_use]
     pub fn new(id: u8, model: Model, seed: u64) -> Arc<Self> {
         let faults = Faults::new(seed ^ u64::from(id));
-        Arc::new(Self { id, model, seed, faults, written: Mutex::default() })
+        Arc::new(Self { id, model, seed, faults, defects: Defects::default(), written: Mutex::default() })
     }
 
     /// Returns `count` items of a table at a time, or `None` when one of them does not exist.
@@ -276,7 +312,7 @@ impl Unit {
         let written = self.written();
         let item = |address: u16| match written.get(&(table, address)) {
             Some(&value) => Some(value),
-            None => self.model.register(self.seed, table, address, tick),
+            None => self.model.register(self.id, self.seed, table, address, tick),
         };
         (address..=end).map(item).collect()
     }
@@ -348,6 +384,23 @@ mod tests {
     }
 
     #[test]
+    fn a_named_register_tells_a_shifted_and_a_swapped_value_from_a_late_one() {
+        let unit = Unit::new(7, Model::Named { registers: 300 }, 3);
+        let words = unit.read(Table::Holding, 0, 300, TICK).expect("three hundred registers");
+        let later = Tick(TICK.0 + 9);
+        for (address, &word) in (0_u16..).zip(&words) {
+            assert_eq!(named_age(7, address, word, later), 9);
+            for other in (0..300).filter(|&other| other != address && other.abs_diff(address) <= 200) {
+                assert!(named_age(7, other, word, later) > 100, "{address} as {other}");
+            }
+            for other in (1..=16).filter(|&other| other != 7) {
+                assert!(named_age(other, address, word, later) > 100, "unit 7 as {other}");
+            }
+        }
+        assert_eq!(unit.read(Table::Coil, 0, 1, TICK), None);
+    }
+
+    #[test]
     fn a_checker_accepts_what_was_shown_in_the_window_and_nothing_else() {
         let model = Model::PressureTransmitter;
         let shown = model.cells()[0].shown(3, TICK);
@@ -365,6 +418,7 @@ mod tests {
             Model::WaterLevelGauge,
             Model::LoopDetector,
             Model::Bench { registers: 250 },
+            Model::Named { registers: 250 },
         ];
         for model in models {
             assert_eq!(model.to_string().parse(), Ok(model));

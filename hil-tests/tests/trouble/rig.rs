@@ -145,7 +145,8 @@ impl Rig {
             }
         });
         let devices = devices.collect();
-        self.file.buses.push(BusEntry { name: name.to_owned(), link, response_timeout_ms: 250, devices });
+        let settings = Vec::new();
+        self.file.buses.push(BusEntry { name: name.to_owned(), link, response_timeout_ms: 250, settings, devices });
     }
 
     /// Returns the resource of a unit on a bus.
@@ -159,7 +160,7 @@ impl Rig {
             Model::FlowMeter => 9305,
             Model::PressureTransmitter => 9601,
             Model::WaterLevelGauge => 9505,
-            Model::LoopDetector | Model::Bench { .. } => 9401,
+            Model::LoopDetector | Model::Bench { .. } | Model::Named { .. } => 9401,
         };
         resource(330_502, class, bus * 1000 + u32::from(unit.id))
     }

@@ -2,8 +2,10 @@
 //!
 //! Source: MODBUS Application Protocol Specification V1.1b3.
 
+pub mod ascii;
 pub mod pdu;
 pub mod rtu;
+pub mod tcp;
 mod value;
 
 pub use value::{BitField, Raw, ValueError, ValueType, WordOrder};
@@ -40,6 +42,20 @@ pub enum Table {
 }
 
 impl Table {
+    /// The four tables.
+    pub const ALL: [Self; 4] = [Self::Coil, Self::DiscreteInput, Self::InputRegister, Self::HoldingRegister];
+
+    /// Returns the word for it in configuration and output: `coil`, `discrete`, `input` or `holding`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::DiscreteInput => "discrete",
+            Self::InputRegister => "input",
+            Self::HoldingRegister => "holding",
+        }
+    }
+
     /// Returns the function code that reads the table.
     #[must_use]
     pub const fn read_function(self) -> u8 {
@@ -105,5 +121,22 @@ impl ExceptionCode {
     #[must_use]
     pub const fn code(self) -> u8 {
         self.0
+    }
+
+    /// Returns the name the standard prints, in lower case; `None` for a code it does not assign.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ILLEGAL_FUNCTION => "illegal function",
+            Self::ILLEGAL_DATA_ADDRESS => "illegal data address",
+            Self::ILLEGAL_DATA_VALUE => "illegal data value",
+            Self::SERVER_DEVICE_FAILURE => "server device failure",
+            Self::ACKNOWLEDGE => "acknowledge",
+            Self::SERVER_DEVICE_BUSY => "server device busy",
+            Self::MEMORY_PARITY_ERROR => "memory parity error",
+            Self::GATEWAY_PATH_UNAVAILABLE => "gateway path unavailable",
+            Self::GATEWAY_TARGET_DEVICE_FAILED_TO_RESPOND => "gateway target device failed to respond",
+            _ => return None,
+        })
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::io::unix::AsyncFd;
@@ -72,7 +73,10 @@ impl Rs485Mode {
     }
 }
 
-const _: () = assert!(size_of::<Rs485Mode>() == 32, "the kernel copies 32 bytes");
+// As the kernel's headers have them.
+const _: () = assert!(size_of::<Rs485Mode>() == 32 && offset_of!(Rs485Mode, delay_after_send) == 8);
+const _: () = assert!(size_of::<SerialInfo>() == if cfg!(target_pointer_width = "64") { 72 } else { 60 });
+const _: () = assert!(offset_of!(SerialInfo, flags) == 16);
 
 /// Makes the kernel refuse further opens of the port, but by root (tty_ioctl(4), `TIOCEXCL`), or allow them again.
 pub(super) fn set_exclusive(port: impl AsFd, on: bool) -> io::Result<()> {

@@ -48,7 +48,27 @@ fn a_client_on_the_port_gets_answers_no_faster_than_the_line() {
     let least = Duration::from_micros(3 * (565 * 11_000_000 / 96_000 + 2000) - 100);
     let took = start.elapsed();
     assert!(took >= least, "{took:?} < {least:?}");
-    assert_eq!(line.counts(), LineCounts { requests: 3, heard: 24, sent: 135, ..LineCounts::default() });
+    let LineCounts { requests, heard, sent, good, good_time, .. } = line.counts();
+    assert_eq!((requests, heard, sent, good), (3, 24, 135, 3));
+    // 8 characters, 3.5 of silence, 2 ms, 45 characters, 3.5 of silence.
+    assert_eq!(good_time.as_millis(), 3 * (60 * 11_000 + 2 * 9600) / 9600);
+}
+
+#[test]
+fn a_fast_line_is_no_faster_than_its_characters_and_sees_who_does_not_wait() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let line = line(&folder, 115_200, Parity::None);
+    let mut port = open(&line);
+    let start = Instant::now();
+    for _ in 0..20 {
+        ask(&mut port, 60);
+    }
+    // 8 characters, 1.75 ms, 2 ms, 125 characters of 86.8 us.
+    let least = Duration::from_nanos(20 * (133 * 86_805 + 3_750_000));
+    let took = start.elapsed();
+    println!("{took:?}, at least {least:?}");
+    assert!(took >= least, "{took:?} < {least:?}");
+    assert_eq!((line.counts().good, line.counts().hasty), (20, 20 - 1), "it asks again without a silence");
 }
 
 #[test]

@@ -62,6 +62,12 @@ impl<'a> DeviceObjects<'a> {
         Some((DeviceObject { id, value }, rest))
     }
 
+    /// Returns count and objects as they lie on the wire.
+    #[must_use]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Returns the objects in order.
     pub fn iter(self) -> impl Iterator<Item = DeviceObject<'a>> + Clone + 'a {
         let mut rest = self.0.get(1..).unwrap_or_default();

@@ -115,8 +115,8 @@ impl fmt::Display for PduError {
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Truncated { needed, got } => write!(f, "{got} bytes, at least {needed} needed"),
-            Self::TrailingBytes { expected, got } => write!(f, "{got} bytes, {expected} expected"),
+            Self::Truncated { needed, got } => write!(f, "{got} bytes of pdu, at least {needed} needed"),
+            Self::TrailingBytes { expected, got } => write!(f, "{got} bytes of pdu, {expected} expected"),
             Self::Function { got } => write!(f, "function code {got:02X} is outside 01 to 7F"),
             Self::Count { got, max } => write!(f, "count {got} is outside 1 to {max}"),
             Self::Range { address, count } => write!(f, "{count} items from {address} pass 65535"),

@@ -1,0 +1,3 @@
+//! The engine of a bus on a virtual line.
+#[path = "../line/mod.rs"]
+mod line;
