@@ -112,8 +112,8 @@ async fn converse(stream: UnixStream, handle: &Handle) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
-        let read = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line);
-        let Ok(Ok(1..)) = timeout(LINE_PATIENCE, Box::pin(read)).await else { return };
+        let mut bounded = (&mut stream).take(LONGEST_LINE);
+        let Ok(Ok(1..)) = timeout(LINE_PATIENCE, bounded.read_until(b'\n', &mut line)).await else { return };
         let whole = line.last() == Some(&b'\n');
         let (reply, go_on) = match serde_json::from_slice::<Request>(&line) {
             Ok(request) if whole => (carry_out(handle, request).await, true),

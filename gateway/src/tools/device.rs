@@ -26,7 +26,7 @@ pub(crate) fn planned(site: &Site, bus: &Bus, learned: &Learned) -> (Overview, V
             engine.restore(Duration::ZERO, unit, learned.of(device).into_iter());
         }
     }
-    (engine.overview(), polled)
+    (engine.overview(Duration::ZERO), polled)
 }
 
 /// A device and the bus it is on.

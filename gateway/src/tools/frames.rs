@@ -3,7 +3,6 @@
 //! Bytes arrive in lumps. On a serial line a frame is known by its CRC and by being a request or response of the standard;
 //! what precedes it is noise. On TCP the header says the length.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use ganglion_protocols::modbus::pdu::{Request, Response, function};
@@ -98,7 +97,7 @@ impl Joiner {
                 self.flush_into(&mut seen);
                 seen.push(Seen { at, what: What::Lost, bytes: Vec::new() });
             }
-            Moment::Started { .. } => {}
+            Moment::Started => {}
         }
         seen
     }
@@ -331,11 +330,5 @@ pub fn printable(bytes: &[u8]) -> String {
 /// Writes bytes in hex.
 #[must_use]
 pub fn hex_bytes(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        drop(write!(out, "{}{byte:02X}", if out.is_empty() { "" } else { " " }));
-    }
-    out
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" ")
 }
-

@@ -1,7 +1,5 @@
 //! Values, types and tables as a person types and reads them.
 
-use std::fmt::Write as _;
-
 use clap::ValueEnum;
 use ganglion_protocols::Value;
 use ganglion_protocols::modbus::{Table, ValueType, WordOrder};
@@ -131,12 +129,7 @@ pub fn json(value: Value) -> serde_json::Value {
 /// Writes registers in hex, as the wire has them.
 #[must_use]
 pub fn hex(words: &[u16]) -> String {
-    let mut out = String::new();
-    for word in words {
-        // Writing to a string cannot fail.
-        drop(write!(out, "{}{word:04X}", if out.is_empty() { "" } else { " " }));
-    }
-    out
+    words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a number as a person types it: decimal, or hex with 0x.
