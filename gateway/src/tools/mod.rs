@@ -47,6 +47,18 @@ pub fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
     site.map(|site| (site, report)).ok_or(ExitCode::from(REFUSED))
 }
 
+/// Loads a site for a tool, which says nothing of warnings: they are for whoever writes the site file.
+///
+/// # Errors
+/// The exit code to end with; every error is printed.
+fn load_quietly(path: &Path) -> Result<Site, ExitCode> {
+    let (site, report) = config::load_to_run(path);
+    site.ok_or_else(|| {
+        eprint!("{}", report.render(io::stderr().is_terminal()));
+        ExitCode::from(REFUSED)
+    })
+}
+
 /// Prints to standard output; a reader that left early is no failure.
 pub fn say(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {

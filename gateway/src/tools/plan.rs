@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::device::planned;
 use super::value::table_name;
-use super::{load, refuse, say};
+use super::{load_quietly, refuse, say};
 use crate::acquire::learned::Learned;
 use crate::acquire::settings::Polled;
 use crate::site::{Bus, Device, Endpoint, Group, LineSpeed, Link, Parity, Site};
@@ -55,8 +55,8 @@ struct View<'a> {
 /// Plans and prints.
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
-    let site = match load(&options.config) {
-        Ok((site, _)) => site,
+    let site = match load_quietly(&options.config) {
+        Ok(site) => site,
         Err(code) => return code,
     };
     let buses = match &options.bus {

@@ -14,7 +14,7 @@ use super::ask::{Way, reason_in_words};
 use super::device::{Found, Value, find};
 use super::trace::Watch;
 use super::value::{OrderArg, TableArg, TypeArg, hex, json, table_name, text};
-use super::{load, refuse, run, say};
+use super::{load_quietly, refuse, run, say};
 use crate::acquire::learned::Learned;
 use crate::site::Site;
 
@@ -76,8 +76,8 @@ pub(super) fn address(text: &str) -> Result<u16, String> {
 /// Reads and prints.
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
-    let site = match load(&options.config) {
-        Ok((site, _)) => site,
+    let site = match load_quietly(&options.config) {
+        Ok(site) => site,
         Err(code) => return code,
     };
     run(async {

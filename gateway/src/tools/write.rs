@@ -15,7 +15,7 @@ use super::line::LineError;
 use super::read::address;
 use super::trace::Watch;
 use super::value::{OrderArg, TableArg, TypeArg, encode, hex, switch, table_name, type_name};
-use super::{load, refuse, run, say};
+use super::{load_quietly, refuse, run, say};
 use crate::site::{Bus, Scale, Site};
 
 /// What to write, and where.
@@ -79,8 +79,8 @@ struct Plan<'a> {
 /// Writes and says what came of it.
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
-    let site = match load(&options.config) {
-        Ok((site, _)) => site,
+    let site = match load_quietly(&options.config) {
+        Ok(site) => site,
         Err(code) => return code,
     };
     let plan = match plan(options, &site) {
