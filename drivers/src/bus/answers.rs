@@ -7,7 +7,7 @@ use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::ExceptionCode;
 
 use super::job::{Ask, Job, Purpose};
-use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENT_CONNECTION};
+use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENT_CONNECTION, Unit};
 use crate::client::{Failure, Framing, Outcome};
 use crate::learn::Verdict;
 use crate::plan::ReadRequest;
@@ -195,13 +195,12 @@ impl Bus {
 
     /// Tells what was learnt about a unit, and what it does to the bus's load.
     pub(super) fn note_learning(&mut self, now: Duration, place: usize) {
-        let Some(unit) = self.units.get_mut(place) else { return };
-        let (changed, learnt) = (unit.memory.changed(), unit.memory.learnt());
-        if core::mem::replace(&mut unit.told.0, changed) != changed {
+        if self.units.get(place).is_some_and(Unit::outdated) {
             self.stretch(now);
         }
         let Some(unit) = self.units.get_mut(place) else { return };
-        if core::mem::replace(&mut unit.told.1, learnt) != learnt {
+        let learnt = unit.memory.learnt();
+        if core::mem::replace(&mut unit.told, learnt) != learnt {
             self.events.push_back(Event::Learnt { unit: place });
         }
     }

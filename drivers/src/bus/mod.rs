@@ -146,7 +146,7 @@ impl Bus {
     pub fn restore(&mut self, now: Duration, unit: usize, facts: impl Iterator<Item = Fact>) {
         if let Some(unit) = self.units.get_mut(unit) {
             facts.for_each(|fact| unit.memory.restore(now, fact));
-            unit.told = (unit.memory.changed(), unit.memory.learnt());
+            unit.told = unit.memory.learnt();
         }
         self.stretch(now);
     }
