@@ -13,6 +13,14 @@ use super::copy::{Copy, compare};
 const SITE: &str = "market-hall.toml";
 const TABLE: &str = "market-hall-devices.csv";
 
+const MUTABLE: &[&str] = &[
+    SITE,
+    TABLE,
+    "../templates/electricity-meter.toml",
+    "../templates/pressure-transmitter-decimals.toml",
+    "../templates/ultrasonic-flow-meter-tuf2000.toml",
+];
+
 fn text(copy: &Copy, file: &str) -> String {
     fs::read_to_string(copy.path(file)).expect("the file")
 }
@@ -140,17 +148,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_changed_table_is_loaded_or_reported_and_never_panics(
+    fn a_changed_table_or_template_is_loaded_or_reported_and_never_panics(
+        file in prop::sample::select(MUTABLE),
         changes in prop::collection::vec((any::<usize>(), "[;=,\"\r\n\u{feff}#0-9a-z.+é-]{0,4}"), 1..8),
     ) {
         let copy = Copy::new();
-        let mut table = text(&copy, TABLE);
+        let mut table = text(&copy, file);
         for (at, piece) in changes {
             let at = table.floor_char_boundary(at % (table.len() + 1));
             let end = table.floor_char_boundary(at + piece.len() % 3);
             table.replace_range(at..end.max(at), &piece);
         }
-        copy.write(TABLE, &table);
+        copy.write(file, &table);
         let (site, report) = config::load_to_run(&copy.path(SITE));
         let refused = report.problems().iter().any(|problem| problem.severity == Severity::Error);
         prop_assert_eq!(site.is_none(), refused);
