@@ -68,6 +68,24 @@ fn the_devices_of_one_bus_are_exported_as_they_stand_in_the_table() {
 }
 
 #[test]
+fn quirks_of_a_device_are_cells_like_any_other_key() {
+    let copy = Copy::new();
+    let table = "bus,name,unit,template,resource,poll_interval_ms,request_gap_ms,identity_equals\n\
+                 stalls,meter-1,1,electricity-meter,330502-9304-000101-69,5000,0,0x2A\n\
+                 cellar,inlet,1,pressure-transmitter-decimals,330502-9601-000131-75,1000,,\n";
+    copy.write(TABLE, table);
+    let site = config::load(&copy.path(SITE)).unwrap_or_else(|report| panic!("{report}"));
+    let quirks = site.devices.iter().map(|device| {
+        let equals = device.identity.map(|identity| identity.equals);
+        (device.name.as_str(), device.request_gap.as_millis(), equals)
+    });
+    let expected = [("meter-1", 0, Some(42)), ("street-flow", 50, Some(0)), ("inlet", 50, Some(0))];
+    assert_eq!(quirks.collect::<Vec<_>>(), expected);
+    let copied = export(&copy, SITE, Some("stalls"));
+    assert_eq!(copied.lines().nth(1), table.lines().nth(1));
+}
+
+#[test]
 fn a_spreadsheet_adds_a_mark_line_ends_quotes_empty_rows_and_columns_of_its_own() {
     let copy = Copy::new();
     let before = config::load(&copy.path(SITE)).expect("the site");
