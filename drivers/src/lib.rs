@@ -14,5 +14,4 @@
 
 pub mod client;
 pub mod plan;
-pub mod quarantine;
 pub mod schedule;
