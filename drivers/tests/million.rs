@@ -230,6 +230,7 @@ fn run(seed: u64, polls: u64, faults: Faults, lump: Duration, late_reply: Durati
             Outcome::Sent => panic!("nothing is broadcast"),
         }
     }
+    assert!(line.ledger().is_complete(), "some fault was never injected: {:?}", line.ledger());
     tally.late_answers = client.counts().late_answers;
     tally.echoes = client.counts().echoes;
     // A damaged request that a unit took for another was checked there.
