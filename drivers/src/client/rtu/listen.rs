@@ -129,11 +129,10 @@ impl Rtu {
             && (self.sent_frame().starts_with(bytes) || (self.echo.known && bytes.len() <= self.sent_length))
     }
 
-    fn take_exception(&mut self, now: Duration, mut exchange: Exchange, place: usize) -> Own {
+    fn take_exception(&mut self, now: Duration, exchange: Exchange, place: usize) -> Own {
         let Some((_, &[_, code])) = self.heard.frame(place, self.heard.len()) else { return Own::Nothing };
         if self.suspects.of_function(now, exchange.unit, exchange.expect.function()) {
             // It has no length to tell whose it is; so neither is believed, nor is anything settled.
-            exchange.wrong = Some(Failure::WrongReply);
             return self.disbelieve(exchange, place);
         }
         self.finish(&exchange, place);
@@ -141,6 +140,7 @@ impl Rtu {
         Own::Outcome(Outcome::Refused(ExceptionCode::new(code)))
     }
 
+    /// Steps over an answer that may belong to another request.
     fn disbelieve(&mut self, exchange: Exchange, place: usize) -> Own {
         add(&mut self.counts.late_answers, 1);
         self.set(Exchange { begun: None, wrong: Some(Failure::WrongReply), ..exchange });
@@ -149,6 +149,7 @@ impl Rtu {
         Own::Taken
     }
 
+    /// Takes the frame `place..end` as the answer.
     fn believe(&mut self, now: Duration, exchange: Exchange, place: usize, end: usize) -> Outcome {
         let first = exchange.begun.filter(|begun| begun.place == place).map_or(now, |begun| begun.at);
         if let Some((_, pdu)) = self.heard.frame(place, end)
