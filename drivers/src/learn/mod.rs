@@ -42,7 +42,7 @@
 //! search; answered, it is gone for good. An answer over a place always removes the verdict there at once.
 //!
 //! **Bounds.** 64 cuts, 64 points, 64 ranges; the one that ends first gives way, lapsed ones before all others. A unit
-//! with more holes than that is still read, at the price of asking in vain now and then. About 9 KiB for a unit, no heap.
+//! with more holes than that is still read, at the price of asking in vain now and then. About 7 KiB for a unit, no heap.
 //!
 //! What is learnt holds for the unit, not for one period: plans of several periods share one memory.
 //!

@@ -5,7 +5,7 @@ use core::fmt;
 use super::cost::Bytes;
 use super::{Cost, Limits, PlanError, ReadRequest};
 
-/// Working memory of [`plan`] for one want.
+/// Working memory of [`plan`] for one want: 40 bytes where addresses have 64 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Place of the want.
