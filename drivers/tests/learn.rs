@@ -209,6 +209,20 @@ fn a_verdict_is_tried_again_when_its_time_is_over_and_holds_twice_as_long_if_con
 }
 
 #[test]
+fn a_length_that_was_learnt_from_a_disturbance_is_given_up_after_its_time() {
+    let wants = registers(0..200);
+    let mut memory = Memory::new();
+    memory.answered(at(0), wants[0]);
+    let pair = want(HoldingRegister, 0, 2);
+    memory.refused(at(0), pair, ExceptionCode::ILLEGAL_DATA_VALUE, &wants);
+    memory.answered(at(0), wants[0]);
+    memory.answered(at(0), wants[1]);
+    assert_eq!(memory.limits(&Limits::STANDARD).joined_registers, 1);
+    let polls = polls(&quiet_unit(&[], 50), &mut memory, &wants, &Limits::STANDARD, 600..610);
+    assert_eq!(polls[9].asked.len(), 4);
+}
+
+#[test]
 fn facts_bring_a_restarted_memory_to_the_same_plan() {
     let unit = quiet_unit(&[want(HoldingRegister, 13, 1), want(HoldingRegister, 300, 4)], 60);
     let wants: Vec<_> = registers(0..300).into_iter().chain(registers(304..400)).collect();

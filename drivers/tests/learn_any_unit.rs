@@ -1,5 +1,5 @@
-//! Learning on random units: everything readable is read at once, and the plan comes to that of an owner who knows the
-//! unit, however the unit is disturbed meanwhile.
+//! Learning on random units: everything readable is read at once, and the plan comes to that of an owner who knows
+//! the unit, however the unit is disturbed meanwhile.
 
 use core::time::Duration;
 
@@ -106,8 +106,8 @@ fn reads_everything(case: &Case, poll: &Poll, parked: &[ReadRequest]) -> Result<
     Ok(())
 }
 
-/// What the last of the polls costs, as a multiple of the least. A learnt plan may be somewhat dearer: a gap that was cut
-/// because the block around it was too long cannot be told from a hole.
+/// What the last of the polls costs, as a multiple of the least. A learnt plan may be somewhat dearer: a gap that was
+/// cut because the block around it was too long cannot be told from a hole.
 fn dearness(case: &Case, polls: &[Poll]) -> Result<f64, TestCaseError> {
     let last = polls.last().map(|poll| &poll.asked[..]).unwrap_or_default();
     let (cost, least) = (total(last, &line()), case.least());
@@ -148,7 +148,8 @@ proptest! {
             answered.extend(&polls[0].read);
             answered.sort_unstable();
             answered.dedup();
-            parked = case.wants.iter().copied().filter(|want| memory.parked(Duration::from_secs(second), *want)).collect();
+            let is_parked = |want: &ReadRequest| memory.parked(Duration::from_secs(second), *want);
+            parked = case.wants.iter().copied().filter(is_parked).collect();
             prop_assert!(!parked.iter().any(|want| answered.contains(want)), "what answered is parked: {:?}", parked);
         }
         let polls = case.polls(&mut memory, &mut rng, 0, 40..54);
