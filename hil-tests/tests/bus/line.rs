@@ -140,6 +140,26 @@ fn units_that_are_busy_now_and_then_lose_no_second() {
     beside.rig.expect_everything_and_nothing_false(&beside.streams, &last_seq);
 }
 
+#[test]
+fn a_unit_that_is_busy_once_is_asked_again_within_the_same_poll() {
+    const ROUNDS: u64 = 10;
+    let mut rig = Rig::new(0..REGISTERS);
+    let units = units(1..=4);
+    let settings = rig.settings("line", BAUD);
+    let (_line, streams) = rig.add_line(&settings, &units, 500);
+    let Some(running) = rig.start() else { return };
+    for _ in 0..ROUNDS {
+        units.iter().for_each(|unit| unit.faults.queue([Fault::Exception]));
+        rig.expect_good(&streams, 2);
+    }
+    let last_seq = running.stop();
+    rig.expect_everything_and_nothing_false(&streams, &last_seq);
+    for (unit, stream) in units.iter().zip(&streams) {
+        assert_eq!(unit.faults.counts()[&Fault::Exception], ROUNDS, "each was busy");
+        assert!(rig.reasons(stream).is_empty(), "unit {}: {:?}", unit.id, rig.reasons(stream));
+    }
+}
+
 /// Every poll is several blocks, and any of them is refused now and then: whatever comes after a refusal belongs where it
 /// was asked for.
 #[test]

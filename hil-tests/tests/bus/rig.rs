@@ -24,7 +24,7 @@ pub(crate) const MODEL: Model = Model::Named { registers: 100 };
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Most ticks that a value may be older than its observation: the requests of one poll, each with its retries.
-const OLDEST: u16 = 40;
+const OLDEST: u16 = 60;
 
 /// How long the daemon waits for an answer, in milliseconds.
 pub(crate) const RESPONSE_TIMEOUT_MS: u32 = 500;
