@@ -1,8 +1,7 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
 use std::collections::BTreeSet;
-use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,14 +9,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
+use ganglion::tools::{self, REFUSED, load, say, with_causes};
 use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
-
-/// Exit code of a configuration that is refused.
-const REFUSED: u8 = 2;
 
 /// Edge perception gateway of a city.
 ///
@@ -34,6 +31,10 @@ Examples:
   ganglion devices export --config site.toml the devices as CSV, for a spreadsheet and `devices_csv`
   ganglion id 330502-0103-000123-33          what an identifier says
   ganglion decode modbus-rtu 010300000002C40B   what a frame says, or where it is wrong
+  ganglion plan --config site.toml           how busy each bus is, and who is late and why
+  ganglion read --config site.toml --device flow-1          one device as the site means it
+  ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
+  ganglion scan --port /dev/ttyUSB0          who is on this line: speed, units, what they are
 
 Environment:
   GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
@@ -95,6 +96,16 @@ enum Verb {
     },
     /// Explain frames of a field protocol, or say where they are wrong; or run test vectors.
     Decode(decode::Options),
+    /// Show what each bus is asked for, what it can carry, and which points are late and why. Touches no wire.
+    Plan(tools::plan::Options),
+    /// Read a device, one of its points, or bare registers; through the daemon if it runs.
+    Read(tools::read::Options),
+    /// Write registers, coils or a point, and read back what was written; through the daemon if it runs.
+    Write(tools::write::Options),
+    /// Find out who is on a line: speed, parity, units, what they are.
+    Scan(tools::scan::Options),
+    /// Print a saved trace as frames and words.
+    Trace(tools::trace::Options),
 }
 
 #[derive(Subcommand, Debug)]
@@ -157,17 +168,12 @@ pub(crate) fn main() -> ExitCode {
         }
         Verb::Id { identifier, part_code } => explain(&identifier, part_code),
         Verb::Decode(options) => decode::run(&options),
+        Verb::Plan(options) => tools::plan::main(&options),
+        Verb::Read(options) => tools::read::main(&options),
+        Verb::Write(options) => tools::write::main(&options),
+        Verb::Scan(options) => tools::scan::main(&options),
+        Verb::Trace(options) => tools::trace::main(&options),
     }
-}
-
-/// Loads a site that can be run; prints everything that is wrong with it, and gives the exit code to end with when that is
-/// too much.
-fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
-    let (site, report) = config::load_to_run(path);
-    if !report.problems().is_empty() {
-        eprint!("{}", report.render(io::stderr().is_terminal()));
-    }
-    site.map(|site| (site, report)).ok_or(ExitCode::from(REFUSED))
 }
 
 fn export(path: &Path, bus: Option<&str>, excel: bool) -> ExitCode {
@@ -213,17 +219,6 @@ fn run(site: Site, trace: Option<&Path>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes an error and what caused it in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Waits for SIGTERM or SIGINT and names it. Without signal handlers it waits for ever, and the signals end the process.
@@ -323,13 +318,5 @@ fn explain(identifier: &str, part_code: bool) -> ExitCode {
             eprintln!("{identifier:?} is no city resource identifier: {error}");
             ExitCode::from(REFUSED)
         }
-    }
-}
-
-/// Prints to standard output; a reader that left early is no failure.
-fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
     }
 }

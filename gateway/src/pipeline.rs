@@ -18,7 +18,7 @@ use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
 use crate::monitor::Monitor;
 use crate::site::{DeviceId, Site, StreamId};
-use crate::{acquire, deliver, normalize, status};
+use crate::{acquire, control, deliver, normalize, status};
 
 /// One poll of one group of a device's points, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
@@ -113,6 +113,13 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         })
         .ok();
 
+    let orders = control::listen(&site.data_dir)
+        .inspect_err(|error| {
+            let path = control::socket_path(&site.data_dir);
+            warn!(path = %path.display(), %error, "no control socket until the next start");
+        })
+        .ok();
+
     let (stop_polling, polling) = watch::channel(false);
     let (samples, received) = mpsc::channel(SAMPLES);
     let surroundings = Surroundings {
@@ -122,7 +129,7 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         out: samples,
         stop: polling,
     };
-    let (mut acquire, _handle) = acquire::spawn(&site, &surroundings);
+    let (mut acquire, handle) = acquire::spawn(&site, &surroundings);
     drop(surroundings);
     let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
     let broker = site.broker.clone();
@@ -131,6 +138,7 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
+    let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));
     info!(gateway = %site.gateway, buses = site.buses.len(), devices = site.devices.len(), "running");
 
     let ended = tokio::select! {
@@ -140,6 +148,9 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         ended = &mut deliver => Some(("deliver", ended.err())),
     };
     stop_polling.send_replace(true);
+    if let Some(control) = control {
+        control.abort();
+    }
     let mut broken = ended;
     while let Some(end) = acquire.join_next().await {
         broken = broken.or(end.err().map(|error| ("acquire", Some(error))));

@@ -73,6 +73,7 @@ impl BusTask {
             to_keep: None,
             kept: None,
         };
+        running.task.trace.record(&running.task.bus.name, Moment::Started);
         running.run().await;
     }
 }
@@ -183,7 +184,7 @@ impl Running {
             }
             Event::Lost => self.lost(),
             Event::Down => {
-                trace.record(name, Moment::Lost);
+                trace.record(name, Moment::Down);
                 self.observed.connected = false;
                 self.engine.disconnected(now);
             }

@@ -22,7 +22,7 @@ mod fact;
 mod handle;
 pub mod learned;
 mod observed;
-mod settings;
+pub(crate) mod settings;
 pub mod trace;
 pub mod wire;
 
@@ -84,7 +84,7 @@ pub fn spawn(site: &Arc<Site>, surroundings: &Surroundings) -> (JoinSet<()>, Han
 
 /// Spreads the buses over the time between two polls of one of them, so that they do not burst together: of `n` buses the
 /// one at place `i` starts `i/n` of that time later.
-fn phase(site: &Site, place: usize) -> Duration {
+pub(crate) fn phase(site: &Site, place: usize) -> Duration {
     let Some(bus) = site.buses.get(place) else { return Duration::ZERO };
     let intervals = bus
         .devices

@@ -26,13 +26,13 @@ const SERIAL_SLACK: Duration = Duration::from_millis(50);
 
 /// One task of the engine: which group of which device it polls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Polled {
-    pub(super) device: DeviceId,
-    pub(super) group: usize,
+pub(crate) struct Polled {
+    pub(crate) device: DeviceId,
+    pub(crate) group: usize,
 }
 
 /// Returns the settings of the bus's engine, and what each of its tasks polls.
-pub(super) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
+pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
     let devices: Vec<(DeviceId, &Device)> =
         bus.devices.iter().filter_map(|&id| Some((id, site.devices.get(id.0)?))).collect();
     let mut tasks = Vec::new();

@@ -4,12 +4,17 @@
 //!
 //! ```text
 //! # ganglion trace 1
-//! 0.000000 pump-house opened
+//! 0.000000 pump-house started
+//! 0.000812 pump-house opened
 //! 0.004120 pump-house > 010300000002C40B
 //! 0.021934 pump-house < 010304
 //! 0.022981 pump-house < 890242C7009D
 //! 61.118232 pump-house lost
+//! 62.119104 pump-house down
 //! ```
+//!
+//! `started` is the instant from which the bus counts its times, `lost` a wire that may be back at once, `down` one that
+//! is not.
 //!
 //! Spaces in a bus's name are written as `_`. Bytes arrive as the driver hands them over, not frame by frame.
 
@@ -36,10 +41,14 @@ struct Sink {
 /// What happened on a bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment<'a> {
+    /// The bus task was started; its polls are counted from here.
+    Started,
     /// The wire was opened.
     Opened,
-    /// The wire was lost.
+    /// The wire was lost; it may be back at once.
     Lost,
+    /// The wire cannot be opened for the time being.
+    Down,
     /// A frame was sent.
     Sent(&'a [u8]),
     /// Bytes were received.
@@ -65,17 +74,13 @@ impl Trace {
 
     /// Writes one line. What cannot be written is said in the log, once for each line: a trace is switched on by a person
     /// who looks.
-    pub(super) fn record(&self, bus: &str, moment: Moment<'_>) {
+    pub(crate) fn record(&self, bus: &str, moment: Moment<'_>) {
         let Some(sink) = &self.0 else { return };
         let mut line = format!("{:.6} {} ", sink.start.elapsed().as_secs_f64(), bus.replace(char::is_whitespace, "_"));
         let bytes = match moment {
-            Moment::Opened => {
-                line.push_str("opened");
+            Moment::Started | Moment::Opened | Moment::Lost | Moment::Down => {
+                line.push_str(moment.word());
                 &[][..]
-            }
-            Moment::Lost => {
-                line.push_str("lost");
-                &[]
             }
             Moment::Sent(bytes) => {
                 line.push_str("> ");
@@ -91,6 +96,21 @@ impl Trace {
         let mut out = sink.out.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = out.write_all(line.as_bytes()) {
             warn!(bus, %error, "the trace cannot be written");
+        }
+    }
+}
+
+impl Moment<'_> {
+    /// Returns the word, or the sign before the bytes, that stands for it in a trace.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Opened => "opened",
+            Self::Lost => "lost",
+            Self::Down => "down",
+            Self::Sent(_) => ">",
+            Self::Received(_) => "<",
         }
     }
 }
