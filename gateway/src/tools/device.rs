@@ -97,13 +97,15 @@ impl<'a> Found<'a> {
     /// # Errors
     /// What to tell: the names there are.
     pub fn points(&self, name: Option<&str>) -> Result<Vec<Named<'a>>, String> {
-        let all: Vec<Named<'a>> = self.device.groups.iter().enumerate().flat_map(|(n, group)| self.of(n, group)).collect();
+        let all: Vec<Named<'a>> =
+            self.device.groups.iter().enumerate().flat_map(|(n, group)| self.of(n, group)).collect();
         let Some(name) = name else { return Ok(all) };
         let called = |named: &Named<'_>| {
             let property = &named.property.name;
-            property == name || name.split_once('/').is_some_and(|(resource, rest)| {
-                rest == property && resource == named.stream.resource.to_string()
-            })
+            property == name
+                || name
+                    .split_once('/')
+                    .is_some_and(|(resource, rest)| rest == property && resource == named.stream.resource.to_string())
         };
         let found: Vec<Named<'a>> = all.iter().copied().filter(called).collect();
         if found.is_empty() {
@@ -133,7 +135,12 @@ impl<'a> Found<'a> {
     ///
     /// # Errors
     /// When a request could not even be asked; what a unit or the wire refuses is the reason of a reading.
-    pub async fn read(&self, way: &mut Way, learned: &Learned, points: &[Named<'a>]) -> Result<Vec<Value<'a>>, AskError> {
+    pub async fn read(
+        &self,
+        way: &mut Way,
+        learned: &Learned,
+        points: &[Named<'a>],
+    ) -> Result<Vec<Value<'a>>, AskError> {
         let (overview, polled) = planned(self.site, self.bus, learned);
         let mut values = Vec::new();
         for (place, group) in self.device.groups.iter().enumerate() {
@@ -223,7 +230,11 @@ fn wants_of(point: &Point) -> impl Iterator<Item = usize> {
 fn own(group: &Group, point: &Point) -> Option<ReadRequest> {
     let want = group.wants.get(point.want)?.read;
     let first = u16::try_from(point.first).ok()?;
-    Some(ReadRequest { table: want.table, address: want.address.checked_add(first)?, count: point.value_type.registers() })
+    Some(ReadRequest {
+        table: want.table,
+        address: want.address.checked_add(first)?,
+        count: point.value_type.registers(),
+    })
 }
 
 /// A sample in which nothing was asked for.

@@ -243,7 +243,9 @@ pub fn request_in_words(pdu: &[u8]) -> String {
             words_text(words.iter()),
             span(Table::HoldingRegister, read_address, read_count)
         ),
-        Request::ReadDeviceId { level, object } => format!("read device identification, level {level} from object {object}"),
+        Request::ReadDeviceId { level, object } => {
+            format!("read device identification, level {level} from object {object}")
+        }
         _ => name(pdu),
     }
 }
@@ -256,7 +258,9 @@ pub fn response_in_words(pdu: &[u8], asked: Option<&[u8]>) -> String {
     let response = match Response::parse(pdu) {
         Ok(response) => response,
         // Another client's request, perhaps.
-        Err(_) if Request::parse(pdu).is_ok() => return format!("{} (a request of another client)", request_in_words(pdu)),
+        Err(_) if Request::parse(pdu).is_ok() => {
+            return format!("{} (a request of another client)", request_in_words(pdu));
+        }
         Err(error) => return format!("{}: no answer: {error}", name(pdu)),
     };
     let place = |table: Table, len: usize| match request {
@@ -280,12 +284,17 @@ pub fn response_in_words(pdu: &[u8], asked: Option<&[u8]>) -> String {
         }
         Response::ReadWrite { words } => format!("written; read: {}", words_text(words.iter())),
         Response::WriteCoil { address, .. } => format!("coil {address} written"),
-        Response::WriteRegister { address, .. } | Response::MaskWrite { address, .. } => format!("holding {address} written"),
+        Response::WriteRegister { address, .. } | Response::MaskWrite { address, .. } => {
+            format!("holding {address} written")
+        }
         Response::WriteCoils { address, count } => format!("{} written", span(Table::Coil, address, count)),
-        Response::WriteRegisters { address, count } => format!("{} written", span(Table::HoldingRegister, address, count)),
+        Response::WriteRegisters { address, count } => {
+            format!("{} written", span(Table::HoldingRegister, address, count))
+        }
         Response::ReportServerId { data } => format!("server id: {}", printable(data)),
         Response::ReadDeviceId(id) => {
-            let objects: Vec<String> = id.objects.iter().map(|object| format!("{:?}", printable(object.value))).collect();
+            let objects: Vec<String> =
+                id.objects.iter().map(|object| format!("{:?}", printable(object.value))).collect();
             format!("device identification: {}", objects.join(" "))
         }
         _ => name(pdu),

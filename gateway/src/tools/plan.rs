@@ -120,7 +120,9 @@ impl<'a> View<'a> {
                 device.unit.0,
                 millis(task.interval),
                 millis(task.effective),
-                measured["measured_ms"].as_f64().map_or("-".to_owned(), |ms| millis(Duration::from_secs_f64(ms / 1000.0))),
+                measured["measured_ms"]
+                    .as_f64()
+                    .map_or("-".to_owned(), |ms| millis(Duration::from_secs_f64(ms / 1000.0))),
                 millis(task.cost),
             );
             let indent = " ".repeat(head.chars().count());
@@ -166,7 +168,10 @@ impl<'a> View<'a> {
         let cycle: Duration = self.overview.tasks.iter().map(|task| task.cost).sum();
         out.push_str(&format!("  everything once takes {}", millis(cycle)));
         if let Some(floor) = self.overview.floor {
-            out.push_str(&format!("; the bus cannot carry what is asked: nothing is read faster than every {}", millis(floor)));
+            out.push_str(&format!(
+                "; the bus cannot carry what is asked: nothing is read faster than every {}",
+                millis(floor)
+            ));
         }
         out.push('\n');
         out
@@ -200,10 +205,16 @@ impl<'a> View<'a> {
             let name = unit["device"].as_str().unwrap_or_default().to_owned();
             if unit["silent"] == true {
                 let timeouts = &unit["timeouts"];
-                late.push((name.clone(), format!("silent: asked now and then only ({timeouts} requests without an answer)")));
+                late.push((
+                    name.clone(),
+                    format!("silent: asked now and then only ({timeouts} requests without an answer)"),
+                ));
             }
             if unit["wrong_device"] == true {
-                late.push((name, "another device answers: its identity register does not match; no value is taken".to_owned()));
+                late.push((
+                    name,
+                    "another device answers: its identity register does not match; no value is taken".to_owned(),
+                ));
             }
         }
         late
@@ -309,11 +320,7 @@ fn facts_in_words(device: &Device, facts: &[Fact]) -> Vec<String> {
     }
     for fact in facts {
         if let FactKind::Refused { strikes: 3.. } = fact.kind {
-            words.push(format!(
-                "{} is always refused, tried again in {}",
-                items(fact.request),
-                minutes(fact.left)
-            ));
+            words.push(format!("{} is always refused, tried again in {}", items(fact.request), minutes(fact.left)));
         }
     }
     words

@@ -241,7 +241,8 @@ async fn bare(options: &Options, site: &Site, name: &str) -> ExitCode {
     options.watch.explain(&way);
     match way.call(UnitId(unit), Deed::Read(request), false).await {
         Ok(Done::Items(items)) if options.json => {
-            let values = kind.map(|kind| decoded(&items, kind, options.order).map(|(_, value)| value).collect::<Vec<_>>());
+            let values =
+                kind.map(|kind| decoded(&items, kind, options.order).map(|(_, value)| value).collect::<Vec<_>>());
             let document = json!({
                 "bus": bus.name, "unit": unit, "table": table_name(request.table), "address": address,
                 "items": items, "values": values,

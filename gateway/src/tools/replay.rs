@@ -78,7 +78,8 @@ impl std::error::Error for Divergence {}
 /// The first place where the engine does something else.
 pub fn replay(site: &Site, bus: &str, entries: &[Entry]) -> Result<Replay, Divergence> {
     let written = bus.replace(char::is_whitespace, "_");
-    let mut entries = entries.iter().filter(|entry| entry.bus == written).skip_while(|entry| entry.happened != Happened::Started);
+    let mut entries =
+        entries.iter().filter(|entry| entry.bus == written).skip_while(|entry| entry.happened != Happened::Started);
     let place = site.buses.iter().position(|known| known.name == bus);
     let (Some(first), Some(place)) = (entries.next(), place) else { return Err(Divergence::NoStart) };
     let bus = site.buses.get(place).ok_or(Divergence::NoStart)?;

@@ -234,7 +234,9 @@ impl Watch {
     /// Says that there is nothing to show when the wire is the daemon's.
     pub fn explain(&self, way: &Way) {
         if (self.trace || self.trace_file.is_some()) && matches!(way, Way::Daemon { .. }) {
-            eprintln!("the wire is the daemon's: no frames are seen here; `ganglion run --trace FILE` writes them down");
+            eprintln!(
+                "the wire is the daemon's: no frames are seen here; `ganglion run --trace FILE` writes them down"
+            );
         }
     }
 }

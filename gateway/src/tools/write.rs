@@ -122,10 +122,20 @@ fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
                     };
                     let point = named.point;
                     if !point.terms.is_empty() || matches!(point.value_type, ValueType::Bits(_)) {
-                        return Err(format!("{name:?} is made of parts of registers: write the registers by --address"));
+                        return Err(format!(
+                            "{name:?} is made of parts of registers: write the registers by --address"
+                        ));
                     }
                     let at = found.registers(named).ok_or("the point has no registers")?;
-                    (found.bus, found.device.unit, at.table, at.address, point.value_type, point.word_order, point.scale)
+                    (
+                        found.bus,
+                        found.device.unit,
+                        at.table,
+                        at.address,
+                        point.value_type,
+                        point.word_order,
+                        point.scale,
+                    )
                 }
             }
         }

@@ -4,4 +4,6 @@ use std::process::ExitCode;
 #[derive(clap::Args, Debug, Clone)]
 pub struct Options {}
 /// m
-pub fn main(_: &Options) -> ExitCode { ExitCode::SUCCESS }
+pub fn main(_: &Options) -> ExitCode {
+    ExitCode::SUCCESS
+}
