@@ -1,4 +1,5 @@
-//! Plans 10 000 points and tells how long it took, beside a greedy merger: `cargo run --release --example plan-speed`.
+//! Plans 10 000 points and tells how long it took, beside a greedy merger: `cargo run --release --example
+//! plan-speed`.
 
 use std::time::{Duration, Instant};
 

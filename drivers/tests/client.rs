@@ -276,6 +276,29 @@ fn another_clients_request_heard_while_idle_makes_its_answer_suspect() {
 }
 
 #[test]
+fn frames_of_other_clients_are_known_by_their_own_length_and_crc() {
+    let mut talk = Talk::new();
+    let requests: [&[u8]; 8] = [
+        &[0x01, 0, 0, 0, 9],
+        &[0x05, 0, 1, 0xFF, 0],
+        &[0x0F, 0, 1, 0, 3, 1, 5],
+        &[0x10, 0, 1, 0, 1, 2, 5, 6],
+        &[0x11],
+        &[0x16, 0, 4, 0, 0xF2, 0, 0x25],
+        &[0x17, 0, 0, 0, 1, 0, 9, 0, 1, 2, 1, 2],
+        &[0x2B, 0x0E, 1, 0],
+    ];
+    for (request, heard) in requests.into_iter().zip(1..) {
+        talk.wait(ms(5)).overhear(&frame(9, request));
+        assert_eq!(talk.client.counts().foreign_requests, heard, "{request:02X?}");
+        assert_eq!(talk.usable_in(9, request), TIMING.late_reply);
+    }
+    talk.wait(ms(5)).overhear(&frame(9, &[0x91, 0x01]));
+    assert_eq!(talk.client.counts().late_answers, 1);
+    assert_eq!(talk.client.counts().noise_bytes, 0);
+}
+
+#[test]
 fn a_right_answer_of_another_unit_is_told_only_when_nothing_right_comes() {
     let mut talk = Talk::new();
     talk.ask(1, &READ)

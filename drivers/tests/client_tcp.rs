@@ -141,3 +141,17 @@ fn a_serial_crc_behind_the_frame_is_stepped_over_whenever_it_comes() {
     answered(&mut client, &frame(transaction, 1, &ANSWER));
     assert!(!client.desynchronised());
 }
+
+#[test]
+fn two_stray_bytes_between_a_frame_and_the_answer_are_stepped_over() {
+    let (mut client, transaction) = asked(&READ);
+    answered(&mut client, &frame(transaction, 1, &ANSWER));
+    let transaction = ask(&mut client, &READ);
+    answered(&mut client, &[&[0xAB, 0xCD][..], &frame(transaction, 1, &ANSWER)].concat());
+    assert!(!client.desynchronised());
+    // Without the answer behind them they are no reason to go on.
+    ask(&mut client, &READ);
+    assert_eq!(client.handle_bytes(ms(5), &[0xAB, 0xCD, 0xEF]), None);
+    assert_eq!(client.handle_timeout(PATIENCE), Some(Outcome::Failed(Failure::Malformed)));
+    assert!(client.desynchronised());
+}

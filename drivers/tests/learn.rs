@@ -6,6 +6,7 @@ use ganglion_drivers::learn::{Fact, FactKind, Memory, Verdict};
 use ganglion_drivers::plan::{Limits, ReadRequest};
 use ganglion_protocols::modbus::ExceptionCode;
 use ganglion_protocols::modbus::Table::{Coil, HoldingRegister};
+use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 mod support;
@@ -208,6 +209,20 @@ fn a_verdict_is_tried_again_when_its_time_is_over_and_holds_twice_as_long_if_con
 }
 
 #[test]
+fn a_length_that_was_learnt_from_a_disturbance_is_given_up_after_its_time() {
+    let wants = registers(0..200);
+    let mut memory = Memory::new();
+    memory.answered(at(0), wants[0]);
+    let pair = want(HoldingRegister, 0, 2);
+    memory.refused(at(0), pair, ExceptionCode::ILLEGAL_DATA_VALUE, &wants);
+    memory.answered(at(0), wants[0]);
+    memory.answered(at(0), wants[1]);
+    assert_eq!(memory.limits(&Limits::STANDARD).joined_registers, 1);
+    let polls = polls(&quiet_unit(&[], 50), &mut memory, &wants, &Limits::STANDARD, 600..610);
+    assert_eq!(polls[9].asked.len(), 4);
+}
+
+#[test]
 fn facts_bring_a_restarted_memory_to_the_same_plan() {
     let unit = quiet_unit(&[want(HoldingRegister, 13, 1), want(HoldingRegister, 300, 4)], 60);
     let wants: Vec<_> = registers(0..300).into_iter().chain(registers(304..400)).collect();
@@ -244,5 +259,91 @@ fn more_holes_than_fit_are_still_read_around() {
     let mut memory = Memory::new();
     for poll in polls(&unit, &mut memory, &registers(0..360), &Limits::STANDARD, 0..6) {
         assert_eq!(poll.read.len(), 270);
+    }
+}
+
+#[test]
+fn in_a_full_memory_the_verdict_that_ends_first_gives_way() {
+    let mut memory = Memory::new();
+    let points: Vec<_> = (0..65).map(|place| want(HoldingRegister, place * 10, 1)).collect();
+    for (point, second) in points.iter().zip(0..) {
+        for _ in 0..3 {
+            memory.refused(at(second), *point, ExceptionCode::ILLEGAL_DATA_ADDRESS, &[*point]);
+        }
+    }
+    let parked: Vec<_> = points.iter().map(|point| memory.parked(at(65), *point)).collect();
+    assert!(!parked[0] && parked[1..].iter().all(|parked| *parked));
+}
+
+#[test]
+fn points_that_answered_are_remembered_though_they_are_more_than_fit() {
+    let mut memory = Memory::new();
+    let points: Vec<_> = (0..300_u16).map(|place| want(HoldingRegister, place * 20 + place % 7 * 2, 2)).collect();
+    points.iter().for_each(|point| memory.answered(at(0), *point));
+    assert!(memory.facts(at(0)).count() < 70);
+    for point in &points {
+        for _ in 0..4 {
+            memory.refused(at(1), *point, ExceptionCode::ILLEGAL_DATA_ADDRESS, &[*point]);
+        }
+        assert!(!memory.parked(at(1), *point), "{point:?}");
+    }
+}
+
+#[test]
+fn a_memory_is_small() {
+    let size = size_of::<Memory>();
+    assert!(size < 8 * 1024, "{size} bytes");
+}
+
+fn any_request() -> impl Strategy<Value = ReadRequest> {
+    let table = prop::sample::select(&[Coil, HoldingRegister][..]);
+    let address = prop_oneof![0_u16..60, 65_500..=u16::MAX];
+    (table, address, 0_u16..50).prop_map(|(table, address, count)| want(table, address, count))
+}
+
+fn any_fact() -> impl Strategy<Value = Fact> {
+    let kind = prop_oneof![
+        (0_u16..60, any::<bool>()).prop_map(|(at, gap)| FactKind::Cut { at, gap }),
+        any::<u8>().prop_map(|strikes| FactKind::Refused { strikes }),
+        prop::sample::select(&[FactKind::TooLong, FactKind::Longest, FactKind::Answered][..]),
+    ];
+    (kind, any_request(), 0_u64..100_000, any::<u8>()).prop_map(|(kind, request, left, confirmations)| Fact {
+        kind,
+        request,
+        left: at(left),
+        confirmations,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_reported_the_limits_stay_usable(
+        reports in prop::collection::vec((0..5, any_request(), any_fact(), 1_u8..5, 0_u64..2000), 0..200),
+        mut wants in prop::collection::vec(any_request(), 0..30),
+    ) {
+        wants.sort_unstable();
+        let mut memory = Memory::new();
+        let mut now = Duration::ZERO;
+        for (report, request, fact, code, pause) in reports {
+            now += at(pause);
+            match report {
+                0 => memory.answered(now, request),
+                1 => memory.silent(now, request),
+                2 => memory.restore(now, fact),
+                3 => { memory.expire(now); }
+                _ => {
+                    let before = memory.changed();
+                    let plan = planned(&wants, &memory.limits(&Limits::STANDARD), &line());
+                    let asked = plan.into_iter().filter_map(Result::ok).next();
+                    let request = asked.unwrap_or(request);
+                    let verdict = memory.refused(now, request, ExceptionCode::new(code), &wants);
+                    prop_assert!(asked.is_none() || verdict != Verdict::Cut || memory.changed() != before);
+                }
+            }
+            let limits = memory.limits(&Limits::STANDARD);
+            prop_assert!(limits.cuts.is_sorted() && limits.joined_registers > 0 && limits.joined_bits > 0);
+        }
     }
 }

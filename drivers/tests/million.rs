@@ -36,7 +36,8 @@ struct Tally {
     late_answers: u64,
     echoes: u64,
     values: u64,
-    /// Wrong answers believed while frames with more than three wrong bits came.
+    /// Wrong answers, or exceptions their unit does not give to the request, believed while frames with more than three
+    /// wrong bits came.
     wrong_damaged: u64,
     /// Wrong answers believed otherwise: there is no excuse.
     wrong: u64,
@@ -100,6 +101,16 @@ impl Read {
             Self { count: first, ..*self },
             Self { address: self.address + first, count: self.count - first, ..*self },
         ))
+    }
+
+    /// Says whether its unit may refuse it so.
+    fn is_refused_with(&self, code: u8) -> bool {
+        match code {
+            2 => self.unit == 3 && self.address < 44 && self.address + self.count > 40,
+            3 => self.unit == 6 && self.count > if self.function <= 2 { 12 * 16 } else { 12 },
+            6 => self.unit == 4,
+            _ => false,
+        }
     }
 
     fn items(&self, pdu: &[u8]) -> Vec<u16> {
@@ -197,7 +208,12 @@ fn run(seed: u64, polls: u64, faults: Faults, lump: Duration, late_reply: Durati
                 tally.wrong_damaged += u64::from(!right && damaged);
                 tally.wrong += u64::from(!right && !damaged);
             }
-            Outcome::Refused(_) => tally.refused += 1,
+            Outcome::Refused(code) => {
+                tally.refused += 1;
+                let right = read.is_refused_with(code.code());
+                tally.wrong_damaged += u64::from(!right && damaged);
+                tally.wrong += u64::from(!right && !damaged);
+            }
             Outcome::Failed(failure) => {
                 match failure {
                     Failure::Timeout => tally.timeouts += 1,
@@ -214,6 +230,7 @@ fn run(seed: u64, polls: u64, faults: Faults, lump: Duration, late_reply: Durati
             Outcome::Sent => panic!("nothing is broadcast"),
         }
     }
+    assert!(line.ledger().is_complete(), "some fault was never injected: {:?}", line.ledger());
     tally.late_answers = client.counts().late_answers;
     tally.echoes = client.counts().echoes;
     // A damaged request that a unit took for another was checked there.

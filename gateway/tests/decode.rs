@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ganglion::decode::{DECODERS, Hints};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn decode(arguments: &[&str]) -> Output {
@@ -81,6 +83,18 @@ modbus-pdu, 16 bytes: 14 0E 06 00 04 00 01 00 02 06 00 03 00 09 00 02
     length  2
 ";
     assert_eq!(out(&output), expected);
+}
+
+#[test]
+fn a_frame_of_text_is_shown_as_text_without_control_characters() {
+    let output = decode(&["modbus-ascii", ":1103006B00037E"]);
+    assert_eq!(out(&output).lines().next(), Some("modbus-ascii, 17 characters: :1103006B00037E"));
+    let output = decode_piped(&["modbus-ascii"], ":\u{1b}[2J\n");
+    assert_eq!(out(&output).lines().next(), Some("modbus-ascii, 7 characters: :.[2J"));
+    assert_eq!(
+        (code(&output), err(&output)),
+        (Some(1), "error: character 1: '\\u{1b}' is no digit 0 to 9 or A to F\n")
+    );
 }
 
 #[test]
@@ -335,6 +349,28 @@ fn every_kind_of_modbus_content_has_fields_of_its_own() {
         let got: Value = serde_json::from_str(out(&output)).expect("JSON");
         for (name, value) in expected.as_object().expect("fields") {
             assert_eq!(&got[name], value, "{name} of {pdu}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn any_bytes_are_explained_or_refused_inside_them(
+        front in prop::sample::select(vec![&[][..], &[1, 3], &[1, 0x10, 0, 1, 0, 2], &[1, 0x2B, 0x0E, 1, 1, 0, 0], &[0, 1, 0, 0, 0, 3], b":01"]),
+        bytes in prop::collection::vec(any::<u8>(), 0..40),
+        order in prop::sample::select(vec!["AB", "CDAB", "nonsense"]),
+    ) {
+        let frame = [front, bytes.as_slice()].concat();
+        let wanted = vec!["values_as_float32_CDAB".to_owned(), "values_as_".to_owned(), "bits_9_to_3".to_owned()];
+        let hints = Hints { value_type: Some("int32".to_owned()), order: Some(order.to_owned()), wanted };
+        for decoder in DECODERS {
+            let decoded = (decoder.decode)(&frame, &hints);
+            prop_assert!(serde_json::to_string(&decoded.fields).is_ok());
+            if let Some(fault) = decoded.fault {
+                prop_assert!(fault.at <= frame.len() && !fault.why.is_empty(), "{} {:?}", decoder.name, fault);
+            }
         }
     }
 }

@@ -74,11 +74,18 @@ fn it_says_where_it_listens_and_takes_faults_and_plugs_as_commands() {
     let counts: serde_json::Value = serde_json::from_str(&site.ask("counts")).expect("JSON");
     assert_eq!((&counts[1]["requests"], &counts[1]["faults"]["1"]["exception"]), (&3.into(), &1.into()));
 
+    assert_eq!(site.ask("longest 1 1 1 3"), "ok");
+    assert_eq!(read_two(port).expect("an answer")[7..9], [0x83, 0x03]);
+    assert_eq!([site.ask("longest 1 1 125 3"), site.ask("hole 1 1 1 1")], ["ok", "ok"]);
+    assert_eq!(read_two(port).expect("an answer")[7..9], [0x83, 0x02]);
+    assert_eq!([site.ask("dead 0 1 yes"), site.ask("dead 0 1 no"), site.ask("noise 0 0.0001")], ["ok", "ok", "ok"]);
+
     assert_eq!([site.ask("unplug 0"), site.ask("unplug 1")], ["ok", "ok"]);
     assert!(!path.exists() && read_two(port).is_err());
     assert_eq!([site.ask("plug 0"), site.ask("plug 1")], ["ok", "ok"]);
     assert!(path.exists() && read_two(port).is_ok());
-    for wrong in ["fault 9 1 drop 1", "fault 1 1 fire 1", "fault 1 1 drop", "unplug 2"] {
+    for wrong in ["fault 9 1 drop 1", "fault 1 1 fire 1", "fault 1 1 drop", "unplug 2", "noise 1 0.1", "dead 0 1 maybe"]
+    {
         assert!(site.ask(wrong).starts_with("error: "), "{wrong}");
     }
 }

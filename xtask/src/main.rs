@@ -4,6 +4,7 @@
 mod arrows;
 mod bench;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -28,6 +29,7 @@ enum Verb {
     Test(test::Options),
     Demo(demo::Options),
     Bench(bench::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run_verb(&options),
         Verb::Demo(options) => demo::run_verb(&options),
         Verb::Bench(options) => bench::run_verb(&options),
+        Verb::Fuzz(options) => fuzz::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

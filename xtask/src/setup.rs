@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::shell::{Failure, command, output, root, run, succeeds, target_dir};
 
-/// Installs what is missing: the broker and the Modbus server that the integration tests talk to
+/// Installs what is missing: the broker and the Modbus server that the integration tests talk to, the fuzzer's compiler
 #[derive(Args)]
 pub(crate) struct Options {
     /// Add the Rust targets of the supported boards and gateways too
@@ -86,6 +86,7 @@ fn missing_packages() -> Vec<&'static str> {
     need("libmodbus-dev", has_header("modbus/modbus.h"));
     need("gcc", installed("cc"));
     need("libc6-dev", has_header("stdio.h"));
+    need("g++", installed("c++"));
     need("python3", installed("python3"));
     need("python3-venv", installed("python3") && ensurepip());
     missing

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::fuzz;
 use crate::setup;
 use crate::shell::{Failure, cargo, command, output, run, run_seen, skipped, succeeds};
 use crate::tls;
@@ -13,7 +14,7 @@ use crate::totals::Totals;
 /// Checks format, lints, dependencies, builds and all tests; stops at the first failure
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the integration tests that talk to other programs
+    /// Leave out the integration tests that talk to other programs, and the fuzzer
     #[arg(long)]
     quick: bool,
 }
@@ -35,6 +36,9 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     run(&mut cargo("build --workspace --all-targets"))?;
     bare_metal()?;
     let totals = tests(options.quick)?;
+    if !options.quick {
+        fuzzed()?;
+    }
     println!("xtask: all of it holds, {:.0} s; all tests together:\n{totals}", started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -56,6 +60,18 @@ fn bare_metal() -> Result<(), Failure> {
         run(&mut cargo(&build))
     } else {
         skipped(&format!("cargo {build}"), "the target is not installed (`cargo xtask setup --cross`)");
+        Ok(())
+    }
+}
+
+/// Runs every fuzz target for a share of a minute.
+fn fuzzed() -> Result<(), Failure> {
+    if fuzz::possible() {
+        fuzz::run_verb(&fuzz::Options::default())
+    } else if std::env::var_os("CI").is_some() {
+        Err(Failure::Install { advice: "a C++ compiler, `c++`, for libFuzzer".to_owned() })
+    } else {
+        skipped("cargo xtask fuzz", "there is no C++ compiler, `c++`, for libFuzzer");
         Ok(())
     }
 }

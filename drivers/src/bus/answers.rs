@@ -7,7 +7,7 @@ use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::ExceptionCode;
 
 use super::job::{Ask, Job, Purpose};
-use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENT_CONNECTION};
+use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENCES, Unit};
 use crate::client::{Failure, Framing, Outcome};
 use crate::learn::Verdict;
 use crate::plan::ReadRequest;
@@ -33,6 +33,7 @@ impl Bus {
 
     fn settle_job(&mut self, now: Duration, mut job: Job, ask: Ask, sent: Duration, outcome: Outcome) {
         self.judge(now, job.unit, sent, outcome);
+        let known = self.memory_state(job.unit);
         match outcome {
             Outcome::Answered { .. } => {
                 job.answered_at = Some(now);
@@ -49,6 +50,9 @@ impl Bus {
         }
         if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
             job.fail_rest(Reason::Timeout);
+        }
+        if self.memory_state(job.unit) != known && job.replans < MOST_REPLANS {
+            self.replan(now, &mut job);
         }
         let unit = job.unit;
         self.keep_or_finish(now, job);
@@ -91,7 +95,7 @@ impl Bus {
                 self.events.push_back(Event::Silent { unit: place });
                 self.stretch(now);
             }
-            self.doubt_connection(now);
+            self.doubt_connection();
         } else if unit.breaker.answered() {
             for &task in &unit.tasks {
                 if self.tasks.get(task).is_some_and(|task| task.missed_out) {
@@ -103,11 +107,12 @@ impl Bus {
         }
     }
 
-    /// Gives a network connection up over which nothing comes any more.
-    fn doubt_connection(&mut self, now: Duration) {
-        let network = matches!(self.framing, Framing::Tcp);
-        if network && now.saturating_sub(self.heard_at) >= SILENT_CONNECTION {
-            self.heard_at = now;
+    /// Gives a TCP connection up over which nothing comes any more: whatever a server or gateway is busy with, or however
+    /// long the other side has been gone, a fresh one is served. One silence is no reason yet, it may be the unit's.
+    fn doubt_connection(&mut self) {
+        self.silences = self.silences.saturating_add(1);
+        if self.framing == Framing::Tcp && self.silences >= SILENCES {
+            self.silences = 0;
             self.events.push_back(Event::Replace { reason: Reason::Timeout });
         }
     }
@@ -175,7 +180,8 @@ impl Bus {
         let wants = job.open(&self.tasks, Some(ask.request));
         let Some(unit) = self.units.get_mut(job.unit) else { return };
         match unit.memory.refused(now, ask.request, code, &wants) {
-            Verdict::Cut if job.replans < MOST_REPLANS => self.replan(now, job),
+            // What is left is planned anew, for a cut changes what is known.
+            Verdict::Cut if job.replans < MOST_REPLANS => {}
             Verdict::Cut => job.fail(&self.tasks, ask.request, reason),
             Verdict::Point => {
                 // Noise can look like an exception; a point is not given up for one.
@@ -195,18 +201,21 @@ impl Bus {
 
     /// Tells what was learnt about a unit, and what it does to the bus's load.
     pub(super) fn note_learning(&mut self, now: Duration, place: usize) {
-        let Some(unit) = self.units.get_mut(place) else { return };
-        let (changed, learnt) = (unit.memory.changed(), unit.memory.learnt());
-        if core::mem::replace(&mut unit.told.0, changed) != changed {
+        if self.units.get(place).is_some_and(Unit::outdated) {
             self.stretch(now);
         }
         let Some(unit) = self.units.get_mut(place) else { return };
-        if core::mem::replace(&mut unit.told.1, learnt) != learnt {
+        let learnt = unit.memory.learnt();
+        if core::mem::replace(&mut unit.told, learnt) != learnt {
             self.events.push_back(Event::Learnt { unit: place });
         }
     }
 
-    /// Plans what is left of a job anew.
+    fn memory_state(&self, unit: usize) -> Option<u32> {
+        self.units.get(unit).map(|unit| unit.memory.changed())
+    }
+
+    /// Plans what is left of a job anew; what was tried in vain stays tried.
     fn replan(&mut self, now: Duration, job: &mut Job) {
         job.replans = job.replans.saturating_add(1);
         let wants: Vec<ReadRequest> = job.open(&self.tasks, None);
@@ -215,8 +224,13 @@ impl Bus {
         for want in unreadable {
             job.fail(&self.tasks, want, super::REFUSED);
         }
-        job.asks.retain(|ask| ask.purpose == Purpose::Identity);
-        job.asks.extend(requests.into_iter().map(|request| Ask::new(request, Purpose::Points)));
+        let before = core::mem::take(&mut job.asks);
+        let attempts = |request: ReadRequest| {
+            before.iter().filter(|ask| ask.request.overlaps(request)).map(|ask| ask.attempts).max().unwrap_or(0)
+        };
+        let ask = |request| Ask { attempts: attempts(request), ..Ask::new(request, Purpose::Points) };
+        job.asks.extend(before.iter().filter(|ask| ask.purpose != Purpose::Points));
+        job.asks.extend(requests.into_iter().map(ask));
     }
 
     fn unanswered(&mut self, now: Duration, job: &mut Job, mut ask: Ask, failure: Failure) {
@@ -227,12 +241,7 @@ impl Bus {
         let silent = failure == Failure::Timeout;
         if silent && ask.purpose == Purpose::Points {
             let Some(unit) = self.units.get_mut(job.unit) else { return };
-            let before = unit.memory.changed();
             unit.memory.silent(now, ask.request);
-            if unit.memory.changed() != before && job.replans < MOST_REPLANS {
-                self.replan(now, job);
-                return;
-            }
         }
         if ask.attempts > self.retries {
             if ask.purpose == Purpose::Identity {

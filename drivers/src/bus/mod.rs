@@ -56,8 +56,8 @@ const IDENTITY_EVERY: Duration = Duration::from_secs(60);
 /// How long what is due waits for a wire that was just lost, so that one lost connection need not cost a sample.
 const REOPENING: Duration = Duration::from_secs(1);
 
-/// A network connection over which nothing at all came for this long, though units were asked, is replaced.
-const SILENT_CONNECTION: Duration = Duration::from_secs(10);
+/// Requests in a row without a byte for an answer after which a TCP connection is replaced.
+const SILENCES: u8 = 2;
 
 /// The engine of one bus. Times are durations since any one start, the same for every call.
 pub struct Bus {
@@ -78,8 +78,8 @@ pub struct Bus {
     events: VecDeque<Event>,
     wire: Wire,
     wake: Option<Duration>,
-    /// When the connection last carried anything from the other side.
-    heard_at: Duration,
+    /// Requests without an answer since the connection last carried anything from the other side.
+    silences: u8,
 }
 
 /// What the bus knows of its wire.
@@ -136,7 +136,7 @@ impl Bus {
             events: VecDeque::new(),
             wire: Wire::Awaited { until: now.saturating_add(REOPENING) },
             wake: None,
-            heard_at: now,
+            silences: 0,
         };
         bus.stretch(now);
         bus
@@ -146,7 +146,7 @@ impl Bus {
     pub fn restore(&mut self, now: Duration, unit: usize, facts: impl Iterator<Item = Fact>) {
         if let Some(unit) = self.units.get_mut(unit) {
             facts.for_each(|fact| unit.memory.restore(now, fact));
-            unit.told = (unit.memory.changed(), unit.memory.learnt());
+            unit.told = unit.memory.learnt();
         }
         self.stretch(now);
     }
@@ -160,7 +160,7 @@ impl Bus {
     pub fn connected(&mut self, now: Duration) {
         self.client = Client::new(now, self.framing);
         self.wire = Wire::Open;
-        self.heard_at = now;
+        self.silences = 0;
         for unit in &mut self.units {
             unit.check_at = unit.settings.identity.map(|_| now);
         }
@@ -211,7 +211,7 @@ impl Bus {
 
     /// Takes what was received.
     pub fn handle_bytes(&mut self, now: Duration, bytes: &[u8]) {
-        self.heard_at = now;
+        self.silences = 0;
         if let Some(outcome) = self.client.handle_bytes(now, bytes) {
             self.settle(now, outcome);
         }

@@ -46,8 +46,8 @@ pub(super) struct Unit {
     /// Whether another device answered in its place.
     pub(super) wrong: bool,
     pub(super) counts: UnitCounts,
-    /// What the owner knows of the memory: its limits, and what is worth keeping.
-    pub(super) told: (u32, u32),
+    /// What the owner knows of what is worth keeping in the memory.
+    pub(super) told: u32,
     plans: Vec<Planned>,
     /// The turnaround that the plans count with.
     planned_with: Duration,
@@ -77,7 +77,7 @@ impl Unit {
             ready_at: Duration::ZERO,
             wrong: false,
             counts: UnitCounts::default(),
-            told: (0, 0),
+            told: 0,
             plans: Vec::new(),
             planned_with: Duration::ZERO,
             planned_on: 0,
@@ -93,13 +93,17 @@ impl Unit {
         matches!(self.breaker.permit(now), Permit::NotBefore(_))
     }
 
+    /// Says whether the plans rest on what is no longer so.
+    pub(super) fn outdated(&self) -> bool {
+        let half = self.planned_with.checked_div(2).unwrap_or_default();
+        let otherwise = self.turnaround.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
+        otherwise || self.planned_on != self.memory.changed()
+    }
+
     /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
     pub(super) fn planned(&mut self, now: Duration, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
-        let typical = self.turnaround.typical();
-        let half = self.planned_with.checked_div(2).unwrap_or_default();
-        let slower = typical.abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
-        if slower || self.planned_on != self.memory.changed() {
-            self.planned_with = typical;
+        if self.outdated() {
+            self.planned_with = self.turnaround.typical();
             self.planned_on = self.memory.changed();
             self.plans.clear();
         }

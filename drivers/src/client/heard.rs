@@ -73,10 +73,22 @@ impl Heard {
     /// Returns the first place before `limit` where a frame of a known function begins that ends at `end`.
     pub(super) fn frame_ending_at(&self, end: usize, limit: usize) -> Option<usize> {
         let last = end.checked_sub(MIN_FRAME)?;
-        (0..=last).take_while(|&place| place < limit).find(|&place| {
-            let body = end.checked_sub(2).and_then(|end| self.bytes.get(place.saturating_add(1)..end));
-            body.is_some_and(is_known) && self.frame(place, end).is_some()
-        })
+        let body = self.bytes.get(..end.checked_sub(2)?)?;
+        let begins = self.bytes.windows(3).take(limit).zip(0..=last);
+        begins.filter(|(begin, place)| may_be(begin, end.saturating_sub(*place))).map(|(_, place)| place).find(
+            |&place| body.get(place.saturating_add(1)..).is_some_and(is_known) && self.frame(place, end).is_some(),
+        )
+    }
+}
+
+/// Says whether a frame of `length` bytes may begin so. It is asked at every place for every byte, and so lets through
+/// what would take longer to refuse.
+fn may_be(begin: &[u8], length: usize) -> bool {
+    match *begin {
+        [_, EXCEPTION..=0xFF, _] => length == 5,
+        [_, 0x01..=0x06, count] => length == 8 || length == usize::from(count).saturating_add(5),
+        [_, function, _] => matches!(function, 0x0F | 0x10 | 0x11 | 0x16 | 0x17 | 0x2B),
+        _ => false,
     }
 }
 

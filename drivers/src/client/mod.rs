@@ -16,7 +16,8 @@
 //!
 //! Two things cannot be told apart. On a line with another client, its request for coils or inputs from 0x0300 to 0x03FF
 //! reads as the answer to a request of 17 to 24 coils or inputs of that unit. And on a line that echoes, before the first
-//! read has shown it, the echo of a write that is confirmed by its own bytes reads as the confirmation.
+//! read has shown it, the echo of a request that may be answered by its own bytes (0x05, 0x06, 0x16, and functions whose
+//! answers are not known here) reads as the answer.
 //!
 //! **TCP.** The transaction number tells late answers. When a header cannot be one, the place in the stream is lost:
 //! [`Client::desynchronised`] tells the owner to replace the connection.

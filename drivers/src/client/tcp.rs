@@ -2,7 +2,7 @@
 //!
 //! The header carries a transaction number, so an answer that comes late is known by it and skipped; nothing is ever
 //! suspect. Some gateways pass the CRC of the serial frame on behind the PDU, counted in the length of the header or not
-//! (apache/plc4x#2362); both are understood.
+//! (apache/plc4x#2362); both are understood. Two other bytes between a frame and the answer waited for are stepped over.
 
 use core::time::Duration;
 
@@ -19,6 +19,8 @@ const HEADER: usize = 7;
 const BEFORE_UNIT: usize = 6;
 /// Longest frame, a CRC included.
 const MAX_FRAME: usize = 262;
+/// Bytes of a CRC.
+const CHECK: usize = 2;
 
 /// A client on a TCP connection.
 #[derive(Clone, Debug)]
@@ -47,8 +49,8 @@ enum State {
 enum Front {
     /// Too little to say.
     Incomplete,
-    /// The CRC of the frame before.
-    Tail,
+    /// So many bytes that belong to no frame: the CRC of the frame before.
+    Tail(usize),
     /// A frame of so many bytes.
     Frame(usize),
     /// No frame.
@@ -135,7 +137,11 @@ impl Tcp {
     pub(super) fn handle_timeout(&mut self, now: Duration) -> Option<Outcome> {
         match self.state {
             State::AwaitingAnswer { deadline, .. } if now >= deadline => {
-                Some(self.fail(if self.length == 0 { Failure::Timeout } else { Failure::Malformed }))
+                let failure = if self.length == 0 { Failure::Timeout } else { Failure::Malformed };
+                if matches!(header(self.received()), Front::Impossible) {
+                    self.lose();
+                }
+                Some(self.fail(failure))
             }
             _ => None,
         }
@@ -162,21 +168,27 @@ impl Tcp {
         }
         match self.front() {
             Front::Incomplete => None,
-            Front::Tail => {
-                add(&mut self.counts.noise_bytes, self.length);
-                self.length = 0;
+            Front::Tail(count) => {
+                add(&mut self.counts.noise_bytes, count);
+                self.bytes.copy_within(count..self.length, 0);
+                self.length = self.length.saturating_sub(count);
                 self.tail = None;
                 None
             }
             Front::Impossible => {
-                add(&mut self.counts.noise_bytes, self.length);
-                self.desynchronised = true;
-                self.length = 0;
+                self.lose();
                 matches!(self.state, State::AwaitingAnswer { .. }).then(|| self.fail(Failure::Malformed))
             }
             Front::Frame(length) if self.length < length => None,
             Front::Frame(_) => self.judge(now),
         }
+    }
+
+    /// The place in the stream is lost.
+    fn lose(&mut self) {
+        add(&mut self.counts.noise_bytes, self.length);
+        self.desynchronised = true;
+        self.length = 0;
     }
 
     fn received(&self) -> &[u8] {
@@ -188,20 +200,24 @@ impl Tcp {
         if let Some(tail) = self.tail {
             match *bytes {
                 [first] if first == tail[0] => return Front::Incomplete,
-                [first, second] if [first, second] == tail => return Front::Tail,
+                [first, second] if [first, second] == tail => return Front::Tail(CHECK),
                 _ => {}
             }
         }
-        match *bytes {
-            [_, _, protocol, ..] if protocol != 0 => Front::Impossible,
-            [_, _, _, protocol, ..] if protocol != 0 => Front::Impossible,
-            // Two more than the standard's 254 for a CRC that is counted in.
-            [_, _, _, _, high, low, ..] => match u16::from_be_bytes([high, low]) {
-                counted @ 2..=256 => Front::Frame(usize::from(counted).saturating_add(BEFORE_UNIT)),
+        match (header(bytes), self.tail) {
+            (Front::Impossible, Some(_)) => match bytes.get(CHECK..).map(header) {
+                Some(Front::Incomplete) | None => Front::Incomplete,
+                Some(Front::Frame(_)) if bytes.get(CHECK..).is_some_and(|next| self.is_awaited(next)) => {
+                    Front::Tail(CHECK)
+                }
                 _ => Front::Impossible,
             },
-            _ => Front::Incomplete,
+            (front, _) => front,
         }
+    }
+
+    fn is_awaited(&self, frame: &[u8]) -> bool {
+        matches!(self.state, State::AwaitingAnswer { .. }) && frame.starts_with(&self.transaction.to_be_bytes())
     }
 
     /// A whole frame stands at the front.
@@ -258,6 +274,20 @@ impl Tcp {
         self.state = State::Idle;
         add(&mut self.counts.answers, 1);
         Outcome::Answered { turnaround: now.saturating_sub(sent_at) }
+    }
+}
+
+/// Reads the header at the front of `bytes`.
+fn header(bytes: &[u8]) -> Front {
+    match *bytes {
+        [_, _, protocol, ..] if protocol != 0 => Front::Impossible,
+        [_, _, _, protocol, ..] if protocol != 0 => Front::Impossible,
+        // Two more than the standard's 254 for a CRC that is counted in.
+        [_, _, _, _, high, low, ..] => match u16::from_be_bytes([high, low]) {
+            counted @ 2..=256 => Front::Frame(usize::from(counted).saturating_add(BEFORE_UNIT)),
+            _ => Front::Impossible,
+        },
+        _ => Front::Incomplete,
     }
 }
 

@@ -11,8 +11,8 @@ pub struct Fact {
     pub kind: FactKind,
     /// About which items: the refused block of a cut or a length, the refused point, the range that answered.
     pub request: ReadRequest,
-    /// How long it still holds; zero if it is to be tried again. [`FactKind::Longest`] and [`FactKind::Answered`] hold
-    /// for good and have zero.
+    /// How long it still holds; zero if it is to be tried again. [`FactKind::Longest`] and [`FactKind::Answered`]
+    /// hold for good and have zero.
     pub left: Duration,
     /// How often it was confirmed after its time was over, 0 to 8; each doubles the next time.
     pub confirmations: u8,

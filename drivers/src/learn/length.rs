@@ -23,8 +23,8 @@ pub(super) struct Length {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TooLong {
     pub(super) block: ReadRequest,
-    /// A gap in the block that could be a hole as well: before the search begins, a request no longer than what answered
-    /// shall cross it.
+    /// A gap in the block that could be a hole as well: before the search begins, a request no longer than what
+    /// answered shall cross it.
     doubt: Option<Joint>,
     pub(super) term: Term,
 }
@@ -43,17 +43,17 @@ const SILENCE_COUNTS_FOR: Duration = Duration::from_secs(24 * 3600);
 impl Length {
     pub(super) const UNKNOWN: Self = Self { good: 0, tested: 0, bad: None, round: None, silent: None };
 
-    fn running(&self) -> Option<&TooLong> {
-        self.bad.as_ref().filter(|bad| bad.term.is_running())
-    }
-
     pub(super) fn is_known(&self) -> bool {
-        self.running().is_some()
+        self.bad.is_some_and(|bad| bad.term.is_running())
     }
 
-    /// Returns the most items a request of several wants may have; while the search goes on, the length to try.
+    /// Returns the most items a request of several wants may have; while the search goes on, the length to try. A
+    /// lapsed limit is tried again at exactly the length that was refused: a longer one could be refused for itself.
     pub(super) fn limit(&self) -> u16 {
-        let Some(bad) = self.running() else { return u16::MAX };
+        let Some(bad) = &self.bad else { return u16::MAX };
+        if !bad.term.is_running() {
+            return bad.block.count;
+        }
         let below = bad.block.count.saturating_sub(1);
         let low = self.good.max(self.tested);
         let limit = if bad.doubt.is_some() {
@@ -70,7 +70,8 @@ impl Length {
     /// Says whether [`Length::limit`] is the last word.
     fn is_found(&self) -> bool {
         let low = self.good.max(self.tested);
-        self.running().is_none_or(|bad| bad.doubt.is_none() && (self.limit() <= low || self.limit() <= self.good))
+        let found = |bad: &TooLong| bad.term.is_running() && bad.doubt.is_none() && self.limit() <= low;
+        self.bad.as_ref().is_none_or(found)
     }
 
     pub(super) fn answered(&mut self, request: ReadRequest) {
@@ -97,6 +98,8 @@ impl Length {
             (Some(gap), _) if crossed(gap) => bad.doubt = None,
             (_, None) => self.round = Some(request),
             (_, Some(first)) if first != request => {}
+            // Nothing of that length is wanted any more.
+            _ if !bad.term.is_running() => (self.bad, self.round) = (None, None),
             (Some(_), _) => (bad.doubt, self.round) = (None, None),
             (None, _) => (self.tested, self.round) = (limit, None),
         }
@@ -104,7 +107,9 @@ impl Length {
 
     /// A block without a hole was refused for its length, unless its one `doubt` was the hole.
     pub(super) fn too_long(&mut self, now: Duration, block: ReadRequest, doubt: Option<Joint>) {
-        let term = self.bad.map_or(Term::begin(now), |bad| bad.term.renewed(now));
+        let known = self.bad.map(|bad| bad.term);
+        let term = known
+            .map_or(Term::begin(now), |term| if term.is_running() { term.renewed(now) } else { term.confirmed(now) });
         self.bad = Some(TooLong { block, doubt, term });
         (self.tested, self.round, self.silent) = (0, None, None);
     }
@@ -131,12 +136,9 @@ impl Length {
 
     /// A refused block may be the lapsed limit again. Says whether it was taken so.
     pub(super) fn confirm(&mut self, now: Duration, block: ReadRequest) -> bool {
-        let Some(bad) = self.bad.as_mut().filter(|bad| !bad.term.is_running() && bad.block.count <= block.count) else {
-            return false;
-        };
-        let length = bad.block.count;
-        bad.block = ReadRequest { count: length, ..block };
-        bad.term = bad.term.confirmed(now);
+        let lapsed = |bad: &&mut TooLong| !bad.term.is_running() && bad.block.count == block.count;
+        let Some(bad) = self.bad.as_mut().filter(lapsed) else { return false };
+        *bad = TooLong { block, doubt: None, term: bad.term.confirmed(now) };
         true
     }
 

@@ -1,48 +1,52 @@
 //! What a unit refuses, learnt from what it answers: cuts, a longest request, and points not worth asking for.
 //!
-//! [`Memory`] turns refusals into [`Limits`] for the planner. There is no procedure that could get stuck half-way: each
-//! refusal changes the limits, the owner plans what is still unread anew and asks at once, until every want was read or
-//! was refused alone.
+//! [`Memory`] turns refusals into [`Limits`] for the planner. There is no procedure that could get stuck half-way:
+//! each refusal changes the limits, the owner plans what is still unread anew and asks at once, until every want was
+//! read or was refused alone.
 //!
 //! # Policy
 //!
-//! **A refused block is cut.** A block is a request for several wants, refused with 0x02 or 0x03; other codes say nothing
-//! about addresses. It is cut in its largest gap (the one nearest the middle of several), else between the two wants
-//! nearest its middle. A cut is a place no request spans. Wants that overlap are parted as well: the one that spans the
-//! cut is then read alone. Until the refusal is explained, no request reaches over the ends of the block either.
+//! **A refused block is cut.** A block is a request for several wants, refused with 0x02 or 0x03; other codes say
+//! nothing about addresses. It is cut in its largest gap (the one nearest the middle of several), else between the
+//! two wants nearest its middle. A cut is a place no request spans. Wants that overlap are parted as well: the one
+//! that spans the cut is then read alone. Until the refusal is explained, no request reaches over the ends of the
+//! block either.
 //!
-//! **What the refusal meant is decided when both sides of its cut have answered** (each in a request that ends or begins
-//! there):
+//! **What the refusal meant is decided when both sides of its cut have answered** (each in a request that ends or
+//! begins there):
 //! - in a gap: there is a hole, the cut stays;
-//! - between neighbours, and nothing so long ever answered: the block was too long. The cut goes, and the longest request
-//!   is searched between the longest that answered and the shortest that did not, halving: at most seven searches, for
-//!   bits down to 16. A length that no plan makes use of counts as tested once everything was asked again;
-//! - between neighbours, though longer ones answered: noise. The cut goes. If the same place is refused again, it stays:
-//!   some units do not answer over the border of two of their areas.
+//! - between neighbours, and nothing so long ever answered: the block was too long. The cut goes, and the longest
+//!   request is searched between the longest that answered and the shortest that did not, halving: at most seven
+//!   searches, for bits down to 16. A length that no plan makes use of counts as tested once everything was asked
+//!   again;
+//! - between neighbours, though longer ones answered: noise. The cut goes. If the same place is refused again, it
+//!   stays: some units do not answer over the border of two of their areas.
 //!
-//! A gap is no proof when nothing so long ever answered. The length is blamed for it if the code was 0x03 ("value"), if a
-//! length limit is known already, or if it is the second such gap. Then, before the search, a request no longer than what
-//! answered must cross the gap: if it is refused, there is a hole after all and the limit goes.
+//! A gap is no proof when nothing so long ever answered. The length is blamed for it if the code was 0x03 ("value"),
+//! if a length limit is known already, or if it is the second such gap. Then, before the search, a request no longer
+//! than what answered must cross the gap: if it is refused, there is a hole after all and the limit goes.
 //!
-//! **A refusal is explained by the smallest refused part.** When a part of a refused block is refused too, the cut of the
-//! whole draws no conclusion; when the part's own reason is found (a point refused alone, a cut that stays, a length), the
-//! cuts of the blocks around it go, and so does a length limit that rested on such a block.
+//! **A refusal is explained by the smallest refused part.** When a part of a refused block is refused too, the cut of
+//! the whole draws no conclusion; when the part's own reason is found (a point refused alone, a cut that stays, a
+//! length), the cuts of the blocks around it go, and so does a length limit that rested on such a block.
 //!
-//! **A point refused alone stays alone** until it answers, so that it spoils no other. Refused [three times](Memory::parked)
-//! and never answered, it is parked: not asked until its time is over, then once, alone. *A point whose items ever
-//! answered is never parked* ([wirenboard/wb-mqtt-serial#806]); the ranges that answered are part of the facts and so
-//! outlive a restart. They are bounded: when there are too many, near ones become one, and a point between two of them is
-//! rather asked in vain than lost.
+//! **A point refused alone stays alone** until it answers, so that it spoils no other. Refused [three
+//! times](Memory::parked) and never answered, it is parked: not asked until its time is over, then once, alone. *A
+//! point whose items ever answered is never parked* ([wirenboard/wb-mqtt-serial#806]); the ranges that answered are
+//! part of the facts and so outlive a restart. They are bounded: when there are too many, near ones become one, and a
+//! point between two of them is rather asked in vain than lost.
 //!
-//! **Some units do not answer at all when too much is asked.** A request is taken for too long when it was silent twice
-//! and a shorter one answered in between, and none as long ever answered.
+//! **Some units do not answer at all when too much is asked.** A request is taken for too long when it was silent
+//! twice and a shorter one answered in between, and none as long ever answered.
 //!
-//! **Every verdict has a term,** ten minutes at first, doubling with each confirmation up to a day. When it is over, the
-//! next plan tries again: refused, the verdict is back with its confirmations, at its old place and without another
-//! search; answered, it is gone for good. An answer over a place always removes the verdict there at once.
+//! **Every verdict has a term,** ten minutes at first, doubling with each confirmation up to a day. When it is over,
+//! the next plan tries again (a length at exactly what was too long): refused, the verdict is back with its
+//! confirmations, at its old place and without another search; answered, it is gone for good. An answer over a place
+//! always removes the verdict there at once.
 //!
-//! **Bounds.** 64 cuts, 64 points, 64 ranges; the one that ends first gives way, lapsed ones before all others. A unit
-//! with more holes than that is still read, at the price of asking in vain now and then. About 9 KiB for a unit, no heap.
+//! **Bounds.** 64 cuts, 64 points, 64 ranges; the one that ends first gives way, lapsed ones before all others. A
+//! unit with more holes than that is still read, at the price of asking in vain now and then. About 7 KiB for a unit,
+//! no heap.
 //!
 //! What is learnt holds for the unit, not for one period: plans of several periods share one memory.
 //!
@@ -79,7 +83,8 @@ const CUTS: usize = 3 * PLACES + 3 * POINTS;
 /// What a refusal means for the rest of the poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The limits are others now: plan what is still unread anew, the wants of this request included, and ask at once.
+    /// The limits are others now: plan what is still unread anew, the wants of this request included, and ask at
+    /// once.
     Cut,
     /// One want alone was refused: it stays unread in this poll. Plan the rest anew if [`Memory::changed`] moved.
     Point,
@@ -195,7 +200,8 @@ impl Memory {
         } else if inside().next().is_none() {
             Verdict::Nothing
         } else if alone || self.part(now, request, value, wants) {
-            // A plan from before the last change asks for what the limits no longer allow: nothing to learn, plan anew.
+            // A plan from before the last change asks for what the limits no longer allow: nothing to learn, plan
+            // anew.
             Verdict::Cut
         } else {
             Verdict::Nothing
@@ -257,7 +263,8 @@ impl Memory {
         answered.chain(good).chain(bad).chain(points).chain(cuts)
     }
 
-    /// Takes back one fact. Facts that cannot be are left out: without items, past the end, a cut at the edge of its block.
+    /// Takes back one fact. Facts that cannot be are left out: without items, past the end, a cut at the edge of its
+    /// block.
     pub fn restore(&mut self, now: Duration, fact: Fact) {
         let Fact { kind, request, left, confirmations } = fact;
         if request.count == 0 || request.end() > 65_536 {

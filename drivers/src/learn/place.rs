@@ -42,10 +42,11 @@ impl Joint {
         Self { gap: gap.into(), ..Self::at(at) }
     }
 
-    /// Finds the best joint of `block`: in its largest gap, the one nearest its middle if there are several; else nearest
-    /// its middle.
+    /// Finds the best joint of `block`: in its largest gap, the one nearest its middle if there are several; else
+    /// nearest its middle.
     ///
-    /// `wants` are sorted. Those equal to the block leave the edges of the others to cut at: they are read apart then.
+    /// `wants` are sorted. Those equal to the block leave the edges of the others to cut at: they are read apart
+    /// then.
     pub(super) fn of(block: ReadRequest, wants: &[ReadRequest]) -> Option<Self> {
         let middle = u32::from(block.address).saturating_add(u32::from(block.count / 2));
         let mut best: Option<Self> = None;

@@ -45,8 +45,8 @@ impl Point {
     }
 }
 
-/// Ranges that ever answered. When there are more than fit, the two nearest become one with what is between: an item too
-/// many in here is asked for nothing now and then, one too few could be lost.
+/// Ranges that ever answered. When there are more than fit, the two nearest become one with what is between: an item
+/// too many in here is asked for nothing now and then, one too few could be lost.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Answered {
     ranges: Vec<ReadRequest, RANGES>,

@@ -6,7 +6,8 @@ use ganglion_protocols::modbus::Table;
 
 use super::ReadRequest;
 
-/// The bus time of requests to one unit. Sums saturate; a plan is exact as long as all of it lasts less than 584 years.
+/// The bus time of requests to one unit. Sums saturate; a plan is exact as long as all of it lasts less than 584
+/// years.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cost {
     /// One exchange without the data of its answer, in nanoseconds.
@@ -19,8 +20,8 @@ impl Cost {
     /// Returns the cost on a serial line: 8 characters of request and 5 of answer around the data, the silence after
     /// each, and the time the unit takes to answer.
     ///
-    /// `character` is the time of one character, `gap` the silence between frames, `turnaround` the time from the end of
-    /// a request to the begin of its answer.
+    /// `character` is the time of one character, `gap` the silence between frames, `turnaround` the time from the end
+    /// of a request to the begin of its answer.
     ///
     /// Source: MODBUS over Serial Line V1.02 §2.5.1; Application Protocol V1.1b3 §6.1 to §6.4.
     #[must_use]
@@ -51,7 +52,8 @@ fn data_bytes(request: ReadRequest) -> u64 {
     if request.table.is_bits() { count.div_ceil(8) } else { count.saturating_mul(2) }
 }
 
-/// Counts data bytes from both ends: an answer from `start` to `end` has `after(end) - before(start, lane(end))` bytes.
+/// Counts data bytes from both ends: an answer from `start` to `end` has `after(end) - before(start, lane(end))`
+/// bytes.
 ///
 /// Bits fill whole bytes from the first one asked for, so the part of `start` depends on where in a byte the end is:
 /// `⌈(8a - lane - start) / 8⌉ = a - ⌊(start + lane) / 8⌋`.

@@ -3,16 +3,16 @@
 //! [`plan`] is exact: no other requests that obey the same [`Limits`] read the same wants cheaper under the same
 //! [`Cost`]. It splits no want over two requests: a device may change a 32-bit value between them.
 //!
-//! **Why it is exact.** A want inside another one costs nothing, so it is left out; then addresses and ends of the rest
-//! rise together. Of two requests that overlap, one can be trimmed to the wants the other does not hold without breaking
-//! a limit, so some cheapest plan parts the sorted wants into runs, and dynamic programming over the end of the first run
-//! finds it. Runs that may begin at a want end in a window that only moves on, and what is compared within it does not
-//! depend on where the run begins (for bits: once for each place in a byte), so a queue that keeps its smallest first
-//! answers in constant time: the whole takes time in proportion to the wants.
+//! **Why it is exact.** A want inside another one costs nothing, so it is left out; then addresses and ends of the
+//! rest rise together. Of two requests that overlap, one can be trimmed to the wants the other does not hold without
+//! breaking a limit, so some cheapest plan parts the sorted wants into runs, and dynamic programming over the end of
+//! the first run finds it. Runs that may begin at a want end in a window that only moves on, and what is compared
+//! within it does not depend on where the run begins (for bits: once for each place in a byte), so a queue that keeps
+//! its smallest first answers in constant time: the whole takes time in proportion to the wants.
 //!
-//! **Wants that are read alone.** A want that spans a [`Cut`], or is longer than what may be joined, is still read: by a
-//! request of exactly its items. Such a request may well be refused, so no other want relies on it, not even one whose
-//! items are all among its own.
+//! **Wants that are read alone.** A want that spans a [`Cut`], or is longer than what may be joined, is still read:
+//! by a request of exactly its items. Such a request may well be refused, so no other want relies on it, not even one
+//! whose items are all among its own.
 
 mod cost;
 mod partition;
@@ -150,8 +150,8 @@ impl Limits<'_> {
         }
     }
 
-    /// Says whether a request of exactly `want` serves no other want: a cut is inside, or it is longer than what may be
-    /// joined.
+    /// Says whether a request of exactly `want` serves no other want: a cut is inside, or it is longer than what may
+    /// be joined.
     #[must_use]
     pub fn reads_alone(&self, want: ReadRequest) -> bool {
         want.count > self.max_joined(want.table) || is_parted(want, self.cuts)

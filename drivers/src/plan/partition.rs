@@ -5,7 +5,7 @@ use core::fmt;
 use super::cost::Bytes;
 use super::{Cost, Limits, PlanError, ReadRequest};
 
-/// Working memory of [`plan`] for one want.
+/// Working memory of [`plan`] for one want: 40 bytes where addresses have 64 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Place of the want.
@@ -46,10 +46,10 @@ impl core::error::Error for StepsTooFew {}
 
 /// Finds the requests that read all `wants` in the least bus time.
 ///
-/// `wants` are sorted (by table, address, count: the order of [`ReadRequest`]); out of order they are still all read, in
-/// more requests than needed. `steps` is working memory, at least as long as `wants`. Each want lies whole inside a
-/// request and no request breaks a limit. A want that no request can read comes out as an error in its place, and the
-/// others are unharmed. Of plans that cost the same, the one with the longest first request is taken.
+/// `wants` are sorted (by table, address, count: the order of [`ReadRequest`]); out of order they are still all read,
+/// in more requests than needed. `steps` is working memory, at least as long as `wants`. Each want lies whole inside
+/// a request and no request breaks a limit. A want that no request can read comes out as an error in its place, and
+/// the others are unharmed. Of plans that cost the same, the one with the longest first request is taken.
 ///
 /// ```
 /// use core::time::Duration;

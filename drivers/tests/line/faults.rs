@@ -75,3 +75,29 @@ pub struct Ledger {
     /// Times that two talked at once.
     pub collisions: u64,
 }
+
+impl Ledger {
+    /// Says whether every kind of fault was injected; stray bytes and collisions included, an echo not.
+    pub fn is_complete(&self) -> bool {
+        let Self {
+            requests,
+            requests_dropped,
+            requests_flipped,
+            requests_spoiled,
+            dropped,
+            late,
+            duplicated,
+            flipped,
+            spoiled,
+            truncated,
+            wrong_unit,
+            wrong_length,
+            strays,
+            foreign,
+            collisions,
+        } = *self;
+        let requests = [requests, requests_dropped, requests_flipped, requests_spoiled];
+        let answers = [dropped, late, duplicated, flipped, spoiled, truncated, wrong_unit, wrong_length, strays];
+        !requests.iter().chain(&answers).chain(&[foreign, collisions]).any(|&count| count == 0)
+    }
+}

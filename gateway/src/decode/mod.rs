@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use input::Form;
+pub use input::Form;
 pub use tree::{Fields, Node};
 
 /// Arguments of `ganglion decode`.

@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
-use super::{Decoded, Decoder, Fault};
+use super::{Decoded, Decoder, Fault, Form};
 
 /// Named values in order.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -67,8 +67,11 @@ pub(super) fn json(decoded: &Decoded) -> String {
 
 /// Writes what was found for a person.
 pub(super) fn text(decoder: &Decoder, bytes: &[u8], decoded: &Decoded) -> String {
-    let spaced: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-    let mut out = format!("{}, {} bytes: {}\n", decoder.name, bytes.len(), spaced.join(" "));
+    let shown = match decoder.form {
+        Form::Bytes => bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),
+        Form::Line => printable(String::from_utf8_lossy(bytes).trim_end()),
+    };
+    let mut out = format!("{}, {} {}s: {shown}\n", decoder.name, bytes.len(), decoder.form.unit());
     group(&decoded.fields, 1, &mut out);
     out
 }
@@ -104,11 +107,15 @@ fn word(node: &Node) -> String {
         Node::Int(value) => value.to_string(),
         Node::Double(value) => value.to_string(),
         Node::Text(text) if text.is_empty() => "(empty)".to_owned(),
-        // Bytes of a stranger reach a terminal here: no control characters.
-        Node::Text(text) => text.chars().map(|c| if c.is_control() { '.' } else { c }).collect(),
+        Node::Text(text) => printable(text),
         Node::List(parts) => parts.iter().map(word).collect::<Vec<_>>().join(" "),
         Node::Group(_) => String::new(),
     }
+}
+
+/// Bytes of a stranger reach a terminal here: no control characters.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
 }
 
 impl Serialize for Fields {

@@ -13,6 +13,14 @@ use super::copy::{Copy, compare};
 const SITE: &str = "market-hall.toml";
 const TABLE: &str = "market-hall-devices.csv";
 
+const MUTABLE: &[&str] = &[
+    SITE,
+    TABLE,
+    "../templates/electricity-meter.toml",
+    "../templates/pressure-transmitter-decimals.toml",
+    "../templates/ultrasonic-flow-meter-tuf2000.toml",
+];
+
 fn text(copy: &Copy, file: &str) -> String {
     fs::read_to_string(copy.path(file)).expect("the file")
 }
@@ -57,6 +65,24 @@ fn the_devices_of_one_bus_are_exported_as_they_stand_in_the_table() {
     assert_eq!(export(&copy, SITE, Some("stalls")).lines().collect::<Vec<_>>(), stalls);
     let report = config::devices_csv(&copy.path(SITE), Some("stall")).expect_err("a report");
     assert!(report.render(false).contains("no bus is called \"stall\""), "{report}");
+}
+
+#[test]
+fn quirks_of_a_device_are_cells_like_any_other_key() {
+    let copy = Copy::new();
+    let table = "bus,name,unit,template,resource,poll_interval_ms,request_gap_ms,identity_equals\n\
+                 stalls,meter-1,1,electricity-meter,330502-9304-000101-69,5000,0,0x2A\n\
+                 cellar,inlet,1,pressure-transmitter-decimals,330502-9601-000131-75,1000,,\n";
+    copy.write(TABLE, table);
+    let site = config::load(&copy.path(SITE)).unwrap_or_else(|report| panic!("{report}"));
+    let quirks = site.devices.iter().map(|device| {
+        let equals = device.identity.map(|identity| identity.equals);
+        (device.name.as_str(), device.request_gap.as_millis(), equals)
+    });
+    let expected = [("meter-1", 0, Some(42)), ("street-flow", 50, Some(0)), ("inlet", 50, Some(0))];
+    assert_eq!(quirks.collect::<Vec<_>>(), expected);
+    let copied = export(&copy, SITE, Some("stalls"));
+    assert_eq!(copied.lines().nth(1), table.lines().nth(1));
 }
 
 #[test]
@@ -140,17 +166,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_changed_table_is_loaded_or_reported_and_never_panics(
+    fn a_changed_table_or_template_is_loaded_or_reported_and_never_panics(
+        file in prop::sample::select(MUTABLE),
         changes in prop::collection::vec((any::<usize>(), "[;=,\"\r\n\u{feff}#0-9a-z.+é-]{0,4}"), 1..8),
     ) {
         let copy = Copy::new();
-        let mut table = text(&copy, TABLE);
+        let mut table = text(&copy, file);
         for (at, piece) in changes {
             let at = table.floor_char_boundary(at % (table.len() + 1));
             let end = table.floor_char_boundary(at + piece.len() % 3);
             table.replace_range(at..end.max(at), &piece);
         }
-        copy.write(TABLE, &table);
+        copy.write(file, &table);
         let (site, report) = config::load_to_run(&copy.path(SITE));
         let refused = report.problems().iter().any(|problem| problem.severity == Severity::Error);
         prop_assert_eq!(site.is_none(), refused);

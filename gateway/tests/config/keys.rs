@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion::config::Severity;
@@ -410,6 +411,19 @@ fn a_transmitter_s_decimal_point_is_where_its_register_says() {
     for (decimals, pressure) in [(0, 4.0), (1, 0.4), (3, 0.004)] {
         let shown = polled(&market_hall(), "inlet-pressure", &[(3, &[decimals, 4])]);
         assert_eq!(shown, [("pressure".to_owned(), Some(Value::Double(pressure)))]);
+    }
+}
+
+#[test]
+fn devices_of_one_kind_share_what_is_read_and_what_it_means() {
+    let site = market_hall();
+    let meters: Vec<_> = site.devices.iter().filter(|device| device.template == "electricity-meter").collect();
+    assert_eq!(meters.len(), 6);
+    for meter in &meters {
+        assert!(Arc::ptr_eq(&meter.limits, &meters[0].limits));
+        for (group, first) in meter.groups.iter().zip(&meters[0].groups) {
+            assert!(Arc::ptr_eq(&group.wants, &first.wants) && Arc::ptr_eq(&group.points, &first.points));
+        }
     }
 }
 

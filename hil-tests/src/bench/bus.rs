@@ -187,7 +187,7 @@ fn measure(options: &Options, baud: u32, layout: Layout, case: Case) -> Result<M
         live.iter().filter_map(|id| tally.units().get(id)).map(count).sum()
     };
     let observations = of_live(|counts| counts.complete);
-    let line_use = |scans: u64, took: Duration| as_f64(scans) * cost.as_secs_f64() / took.as_secs_f64();
+    let line_use = |scans: f64, took: Duration| scans * cost.as_secs_f64() / took.as_secs_f64();
     Ok(Measured {
         baud,
         layout: layout.to_string(),
@@ -196,8 +196,8 @@ fn measure(options: &Options, baud: u32, layout: Layout, case: Case) -> Result<M
         cycle_ms: cycle.as_secs_f64() * 1e3,
         cycle_requests: blocks.len() * usize::from(UNITS),
         observations,
-        line_use: line_use(observations, options.window),
-        reference_line_use: line_use(scans, took),
+        line_use: line_use(tally.scans(&live), options.window),
+        reference_line_use: line_use(as_f64(scans), took),
         of_clean: None,
         reference_of_clean: None,
         slot_s: slot.as_secs(),

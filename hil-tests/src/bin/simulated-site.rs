@@ -7,7 +7,11 @@
 //! |---|---|
 //! | `fault <bus> <unit> <fault> <share>` | lets a fault happen to that share of the unit's answers |
 //! | `late <bus> <unit> <ms>` | how late a late answer is |
-//! | `clear` | ends all faults |
+//! | `clear` | ends all faults; defects and bit errors stay |
+//! | `dead <bus> <unit> <yes or no>` | lets the unit answer nothing, or answer again |
+//! | `hole <bus> <unit> <first> <last>` | takes holding registers away: exception 0x02 |
+//! | `longest <bus> <unit> <registers> <code>` | refuses longer reads with that exception; code 0 is silence |
+//! | `noise <line> <share>` | flips that share of the bits of a line |
 //! | `unplug <bus>`, `plug <bus>` | takes a bus away, brings it back |
 //! | `counts` | what happened so far, as JSON |
 //! | `quit` | ends |
@@ -22,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ganglion_hil::site::{Endpoint, Host, Line, LineSettings, Unit};
+use ganglion_hil::site::{Endpoint, Host, Line, LineSettings, Refusal, Table, Unit};
 
 /// Modbus servers whose values follow a day.
 #[derive(Parser)]
@@ -105,6 +109,21 @@ impl Site {
         match *words {
             ["fault", bus, unit, fault, share] => self.unit(bus, unit)?.faults.set(fault.parse()?, share.parse()?),
             ["late", bus, unit, ms] => self.unit(bus, unit)?.faults.set_late(Duration::from_millis(ms.parse()?)),
+            ["dead", bus, unit, "yes"] => self.unit(bus, unit)?.defects.set_dead(true),
+            ["dead", bus, unit, "no"] => self.unit(bus, unit)?.defects.set_dead(false),
+            ["hole", bus, unit, first, last] => {
+                self.unit(bus, unit)?.defects.add_hole(Table::Holding, first.parse()?..=last.parse()?);
+            }
+            ["longest", bus, unit, registers, code] => {
+                let refusal = match code.parse()? {
+                    0 => Refusal::Silence,
+                    code => Refusal::Exception(code),
+                };
+                self.unit(bus, unit)?.defects.set_longest(registers.parse()?, refusal);
+            }
+            ["noise", line, share] => {
+                self.lines.get(line.parse::<usize>()?).ok_or("no such line")?.noise().set(share.parse()?);
+            }
             ["clear"] => self.units.iter().flatten().for_each(|unit| unit.faults.clear()),
             ["unplug", bus] => self.plug(bus, false)?,
             ["plug", bus] => self.plug(bus, true)?,
@@ -141,6 +160,8 @@ impl Site {
             serde_json::json!({
                 "requests": counts.requests, "strangers": counts.strangers, "malformed": counts.malformed,
                 "collisions": counts.collisions, "heard": counts.heard, "sent": counts.sent,
+                "hit_bits": counts.hit_bits, "hasty": counts.hasty,
+                "good": counts.good, "good_time_s": counts.good_time.as_secs_f64(),
             })
         });
         let endpoints = self.endpoints.iter().map(|endpoint| serde_json::json!({"requests": endpoint.requests()}));

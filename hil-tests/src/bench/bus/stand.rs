@@ -106,7 +106,8 @@ impl Stand {
         daemon.wait_for_line("running", SOON)?;
         let from = SystemTime::now() + options.warm_up;
         subscriber.change(|tally| tally.window = Some((from, from + options.window)));
-        thread::sleep(options.warm_up + options.window);
+        // And until the scans that the window's end falls into are over.
+        thread::sleep(options.warm_up + options.window + slot);
         if let Some(status) = daemon.status()? {
             return Err(PeerError::Ended { peer: "ganglion", status, printed: daemon.printed()? });
         }

@@ -32,8 +32,10 @@ pub struct Tally {
 pub struct Counts {
     /// Its unit id, which its values name.
     unit: u8,
-    /// Observations with all values good.
+    /// Observations of the window with all values good.
     pub complete: u64,
+    /// Times of all observations with all values good, the window's and others.
+    times: Vec<SystemTime>,
     /// Values that were not good.
     pub not_good: u64,
     /// Slots of the window with a complete observation.
@@ -84,6 +86,15 @@ impl Tally {
         last.saturating_sub(self.units.get(id).map_or(last, |counts| counts.received))
     }
 
+    /// Returns how often the units of these resources were read completely in the window, with the parts of the scans that
+    /// its ends fall into: a scan takes from one complete observation to the next.
+    #[must_use]
+    pub fn scans<'a>(&self, ids: impl IntoIterator<Item = &'a String>) -> f64 {
+        let Some((from, to)) = self.window else { return 0.0 };
+        let units = ids.into_iter().filter_map(|id| self.units.get(id));
+        units.map(|counts| counts.scans_until(to) - counts.scans_until(from)).sum()
+    }
+
     /// Returns how many whole slots the window has.
     #[must_use]
     pub fn slots(&self) -> u64 {
@@ -129,16 +140,34 @@ impl Tally {
             let age = named_address(property).zip(value).map(|(at, value)| named_age(counts.unit, at, value, tick));
             self.wrong += u64::from(age.is_none_or(|age| age > OLDEST));
         }
+        let complete = good == self.registers;
+        if complete {
+            counts.times.push(t);
+        }
         let Some(since) = self.window.filter(|(_, to)| t < *to).and_then(|(from, _)| t.duration_since(from).ok())
         else {
             return;
         };
         counts.not_good += (observation.p.len() - good) as u64;
-        if good == self.registers {
+        if complete {
             counts.complete += 1;
             let slot = since.as_nanos() / self.slot.as_nanos().max(1);
             counts.covered.insert(u64::try_from(slot).unwrap_or(u64::MAX));
         }
+    }
+}
+
+impl Counts {
+    /// Returns how many scans were over at a time, with the part that was done of the one under way.
+    #[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+    fn scans_until(&self, at: SystemTime) -> f64 {
+        let over = self.times.partition_point(|time| *time <= at);
+        let before = over.checked_sub(1).and_then(|last| self.times.get(last));
+        let part = before.zip(self.times.get(over)).map(|(before, after)| {
+            let seconds = |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default().as_secs_f64();
+            seconds(*before, at) / seconds(*before, *after)
+        });
+        over as f64 + part.unwrap_or_default()
     }
 }
 
@@ -156,6 +185,8 @@ impl Sink for Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::site::named_register;
 
@@ -187,6 +218,20 @@ mod tests {
         let counts = &tally.units()["x"];
         assert_eq!((counts.complete, counts.not_good, tally.wrong, tally.lost("x", 3)), (2, 0, 0, 1));
         assert_eq!((tally.slots(), (tally.covered([&"x".to_owned()]) * 3.0).round()), (3, 1.0));
+    }
+
+    #[test]
+    fn scans_at_the_ends_of_the_window_count_in_part() {
+        let counts = |millis: &[u64]| Counts {
+            times: millis.iter().map(|&millis| UNIX_EPOCH + Duration::from_millis(millis)).collect(),
+            ..Counts::default()
+        };
+        let mut tally = Tally::new([("x".to_owned(), 7)], 2, Duration::from_secs(1));
+        tally.window = Some((UNIX_EPOCH + Duration::from_millis(1500), UNIX_EPOCH + Duration::from_millis(4250)));
+        for (millis, scans) in [(&[1000, 2000, 3000, 4000, 5000][..], 2.75), (&[2000, 4000], 2.0), (&[], 0.0)] {
+            tally.units.insert("x".to_owned(), counts(millis));
+            assert!((tally.scans([&"x".to_owned()]) - scans).abs() < 1e-9, "{millis:?}");
+        }
     }
 
     #[test]
