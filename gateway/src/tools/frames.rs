@@ -100,7 +100,7 @@ impl Joiner {
                 self.spill(&mut seen);
                 seen.push(Seen { at, what: What::Lost, bytes: Vec::new() });
             }
-            Moment::Started => {}
+            Moment::Started | Moment::Woken => {}
         }
         seen
     }
