@@ -83,8 +83,12 @@ impl Bus {
                 counts.timeouts = counts.timeouts.saturating_add(1);
                 true
             }
-            Outcome::Failed(_) => {
+            Outcome::Failed(failure) => {
                 counts.unusable = counts.unusable.saturating_add(1);
+                // What follows an answer that was cut short or garbled on TCP may be anything.
+                if failure == Failure::Malformed && self.framing == Framing::Tcp {
+                    self.events.push_back(Event::Replace { reason: Reason::Malformed });
+                }
                 return;
             }
             Outcome::Sent => return,
