@@ -111,7 +111,8 @@ pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
 /// What a property shows when no point of this device fills it.
 const NOT_READ: Reading = Reading { value: None, quality: Quality::Bad(Reason::Missing) };
 
-fn read(group: &Group, point: &Point, sample: &Sample) -> Reading {
+/// Returns the reading of one point of a sample's group.
+pub(crate) fn read(group: &Group, point: &Point, sample: &Sample) -> Reading {
     match value(group, point, sample) {
         Ok(value) if within(point.range, value) => Reading { value: Some(value), quality: Quality::Good },
         Ok(value) => Reading { value: Some(value), quality: Quality::Bad(Reason::OutOfRange) },

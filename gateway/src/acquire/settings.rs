@@ -63,13 +63,18 @@ pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
 }
 
 fn line(bus: &Bus) -> (Framing, LineCost) {
+    framing(&bus.link, bus.late_reply)
+}
+
+/// Returns how requests lie on a link, and what they cost.
+pub(crate) fn framing(link: &Link, late_reply: Duration) -> (Framing, LineCost) {
     let rtu = |speed: LineSpeed, answer_slack: Duration| {
         let bits = speed.bits_per_character();
         let (character, gap) = (character_time(speed.baud, bits), frame_gap(speed.baud, bits));
-        let timing = Timing { character, gap, late_reply: bus.late_reply, answer_slack };
+        let timing = Timing { character, gap, late_reply, answer_slack };
         (Framing::Rtu(timing), LineCost::Rtu { character, gap })
     };
-    match &bus.link {
+    match link {
         Link::Tcp { .. } => (Framing::Tcp, LineCost::Tcp),
         Link::Serial(link) => rtu(link.speed, SERIAL_SLACK),
         Link::RtuOverTcp { speed, .. } => rtu(*speed, SHORTEST_NETWORK_WAIT),

@@ -217,6 +217,14 @@ impl Directory {
         scopes(class).into_iter().filter_map(|scope| self.properties.get(&scope)).flatten()
     }
 
+    /// Returns the widest range of the properties of that name and unit, whatever their class; `None` when one of them has
+    /// no limit, or there is none.
+    pub(super) fn widest_range(&self, name: &str, unit: &str) -> Option<(f64, f64)> {
+        let like = self.properties.values().flatten().filter(|property| property.name == name && property.unit == unit);
+        let ranges: Option<Vec<(f64, f64)>> = like.map(|property| property.range).collect();
+        ranges?.into_iter().reduce(|(low, high), (other_low, other_high)| (low.min(other_low), high.max(other_high)))
+    }
+
     /// Looks an identifier up; reports a division or class that may not be used and says whether it may.
     pub(super) fn resolve(&self, findings: &mut Findings, cri: Cri, at: Place) -> bool {
         let (division, class) = (cri.division(), cri.class());

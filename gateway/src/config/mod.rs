@@ -12,6 +12,7 @@
 //! | `template.rs`, `point.rs`, `number.rs` | device templates |
 //! | `device_table.rs` | devices as rows of a CSV table, in and out |
 //! | `device.rs`, `link.rs`, `build.rs` | what lies between the keys: wires, units, identifiers, sources |
+//! | `signature.rs` | what a device of each template must look like |
 //! | `files.rs` | reading files and certificates |
 //! | `report.rs` | problems and how they are shown |
 
@@ -33,12 +34,14 @@ mod number;
 mod point;
 mod report;
 mod schema;
+mod signature;
 mod site_keys;
 mod template;
 mod template_keys;
 mod values;
 
 pub use report::{Mark, Problem, Report, Severity};
+pub use signature::{Signature, signatures, signatures_of_site};
 
 /// Reads a site file with its templates and its code directory; a relative path in it starts at its own folder.
 ///

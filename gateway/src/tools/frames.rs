@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// Most bytes that wait for the rest of their frame.
 const MOST_PENDING: usize = 2 * tcp::MAX_FRAME;
 
+/// Most registers shown of one frame.
+const MOST_WORDS: usize = 10;
+
 /// What was seen on a wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
@@ -78,23 +81,23 @@ impl Joiner {
         match moment {
             Moment::Received(bytes) => {
                 if at.saturating_sub(self.last) > PAUSE || self.pending.len() + bytes.len() > MOST_PENDING {
-                    self.flush_into(&mut seen);
+                    self.spill(&mut seen);
                 }
                 self.last = at;
                 self.pending.extend_from_slice(bytes);
                 self.join(&mut seen);
             }
             Moment::Sent(bytes) => {
-                self.flush_into(&mut seen);
+                self.spill(&mut seen);
                 seen.push(self.sent(at, bytes));
             }
             Moment::Opened => {
-                self.flush_into(&mut seen);
+                self.spill(&mut seen);
                 self.request = None;
                 seen.push(Seen { at, what: What::Opened, bytes: Vec::new() });
             }
             Moment::Lost | Moment::Down => {
-                self.flush_into(&mut seen);
+                self.spill(&mut seen);
                 seen.push(Seen { at, what: What::Lost, bytes: Vec::new() });
             }
             Moment::Started => {}
@@ -105,7 +108,7 @@ impl Joiner {
     /// Returns what is left at the end.
     pub fn flush(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
-        self.flush_into(&mut seen);
+        self.spill(&mut seen);
         seen
     }
 
@@ -183,10 +186,6 @@ impl Joiner {
     }
 
     /// What waits is no frame any more.
-    fn flush_into(&mut self, seen: &mut Vec<Seen>) {
-        self.spill(seen);
-    }
-
     fn spill(&mut self, seen: &mut Vec<Seen>) {
         if self.pending.is_empty() {
             return;
@@ -322,8 +321,11 @@ fn items(table: Table, address: u16, count: usize) -> String {
     if count == 1 { format!("{name} {address}") } else { format!("{name} {address}-{last} ({count})") }
 }
 
+/// Writes the first registers in hex; the bytes of the frame tell the others.
 fn words_text(words: impl Iterator<Item = u16>) -> String {
-    super::value::hex(&words.collect::<Vec<u16>>())
+    let words: Vec<u16> = words.collect();
+    let more = if words.len() > MOST_WORDS { " …" } else { "" };
+    super::value::hex(words.get(..MOST_WORDS).unwrap_or(&words)) + more
 }
 
 fn bits_text(bits: impl Iterator<Item = bool>) -> String {

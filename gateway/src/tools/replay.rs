@@ -18,7 +18,7 @@ use crate::site::Site;
 
 /// How late the task that made the trace may have been woken: a request that the engine makes up to this long before it
 /// went out in the trace is made then.
-const WAKE_LATENCY: Duration = Duration::from_millis(10);
+const WAKE_LATENCY: Duration = Duration::from_millis(30);
 
 /// What a replay gave.
 #[derive(Clone, PartialEq, Debug)]

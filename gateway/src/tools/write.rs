@@ -106,6 +106,7 @@ fn confirmed(plan: &Plan<'_>) -> bool {
 }
 
 fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
+    let mut unit_name = None;
     let (bus, unit, table, address, kind, order, scale) = match (&options.device, &options.bus) {
         (Some(device), _) => {
             let found = find(site, device)?;
@@ -126,6 +127,7 @@ fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
                             "{name:?} is made of parts of registers: write the registers by --address"
                         ));
                     }
+                    unit_name = Some(named.property.unit.clone());
                     let at = found.registers(named).ok_or("the point has no registers")?;
                     (
                         found.bus,
@@ -156,7 +158,11 @@ fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
         }
         Table::HoldingRegister => {
             let words = registers(&options.values, kind, order, scale)?;
-            let shown = format!("{} ({} {})", hex(&words), type_name(kind), options.values.join(" "));
+            let meant = options.values.join(" ");
+            let shown = match &unit_name {
+                Some(unit) => format!("{} ({meant} {unit})", hex(&words)),
+                None => format!("{} ({} {meant})", hex(&words), type_name(kind)),
+            };
             match words.as_slice() {
                 [value] if one(words.len()) => (Write::Register { address, value: *value }, shown),
                 _ => (Write::Registers { address, values: words }, shown),
