@@ -64,6 +64,7 @@ impl Bus {
         let cost = now.saturating_sub(sent);
         let Some(unit) = self.units.get_mut(place) else { return };
         unit.ready_at = now.saturating_add(unit.settings.request_gap);
+        unit.hung_up = false;
         let counts = &mut unit.counts;
         counts.bus_time = counts.bus_time.saturating_add(cost);
         let silent = match outcome {
@@ -83,8 +84,12 @@ impl Bus {
                 counts.timeouts = counts.timeouts.saturating_add(1);
                 true
             }
-            Outcome::Failed(_) => {
+            Outcome::Failed(failure) => {
                 counts.unusable = counts.unusable.saturating_add(1);
+                // What follows an answer that was cut short or garbled on TCP may be anything.
+                if failure == Failure::Malformed && self.framing == Framing::Tcp {
+                    self.events.push_back(Event::Replace { reason: Reason::Malformed });
+                }
                 return;
             }
             Outcome::Sent => return,
@@ -231,6 +236,26 @@ impl Bus {
         let ask = |request| Ask { attempts: attempts(request), ..Ask::new(request, Purpose::Points) };
         job.asks.extend(before.iter().filter(|ask| ask.purpose != Purpose::Points));
         job.asks.extend(requests.into_iter().map(ask));
+    }
+
+    /// The wire was lost while an answer was awaited. Others are asked first, for they may be answered.
+    pub(super) fn hung_up(&mut self, now: Duration, mut job: Job, mut ask: Ask, sent: Duration) {
+        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        unit.hung_up = true;
+        ask.attempts = ask.attempts.saturating_add(1);
+        // A connection closed while idle may have taken the first try with it.
+        let again = ask.attempts <= self.retries.max(1);
+        match ask.purpose {
+            Purpose::Probe => {
+                unit.breaker.failed(now, now.saturating_sub(sent));
+                return;
+            }
+            Purpose::Identity if again => job.asks.push_front(ask),
+            Purpose::Identity => job.fail_rest(Reason::Disconnected),
+            Purpose::Points if again => job.asks.push_back(ask),
+            Purpose::Points => job.fail(&self.tasks, ask.request, Reason::Disconnected),
+        }
+        self.keep_or_finish(now, job);
     }
 
     fn unanswered(&mut self, now: Duration, job: &mut Job, mut ask: Ask, failure: Failure) {

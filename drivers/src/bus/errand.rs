@@ -10,7 +10,7 @@ use ganglion_protocols::modbus::{ExceptionCode, Table};
 use super::answers::items;
 use super::order::{Deed, Done, Order, OrderError, Write};
 use super::{Bus, Event, Flight, read_pdu};
-use crate::client::{Failure, Framing, Outcome};
+use crate::client::{Framing, Outcome};
 use crate::plan::{Limits, ReadRequest};
 
 /// Pause before a busy unit is asked again.
@@ -144,7 +144,7 @@ impl Bus {
                 self.end(&errand, result);
             }
             (Outcome::Refused(code), _) => self.refused_errand(now, errand, code),
-            (Outcome::Failed(failure), _) => self.again(errand, failure),
+            (Outcome::Failed(failure), _) => self.again(errand, failure.into()),
         }
     }
 
@@ -185,8 +185,7 @@ impl Bus {
     }
 
     /// No usable answer: asks again, and looks at last whether a write was carried out all the same.
-    fn again(&mut self, mut errand: Errand, failure: Failure) {
-        let reason = Reason::from(failure);
+    pub(super) fn again(&mut self, mut errand: Errand, reason: Reason) {
         if errand.attempts < self.retries {
             errand.attempts = errand.attempts.saturating_add(1);
             self.errands.push_front(errand);

@@ -59,6 +59,10 @@ const REOPENING: Duration = Duration::from_secs(1);
 /// Requests in a row without a byte for an answer after which a TCP connection is replaced.
 const SILENCES: u8 = 2;
 
+/// How long a unit waits on a fresh wire if the last one was lost while it was asked: a gateway that hangs up on the
+/// requests to one unit shall not keep the others from being read.
+const OTHERS_FIRST: Duration = Duration::from_millis(100);
+
 /// The engine of one bus. Times are durations since any one start, the same for every call.
 pub struct Bus {
     framing: Framing,
@@ -156,13 +160,17 @@ impl Bus {
         self.units.get(unit).into_iter().flat_map(move |unit| unit.memory.facts(now))
     }
 
-    /// The wire is open, and nothing is known of what is under way on it.
+    /// The wire is open, and nothing is known of what is under way on it. If one was open before, this one took its place.
     pub fn connected(&mut self, now: Duration) {
+        self.lost(now);
         self.client = Client::new(now, self.framing);
         self.wire = Wire::Open;
         self.silences = 0;
         for unit in &mut self.units {
             unit.check_at = unit.settings.identity.map(|_| now);
+            if unit.hung_up {
+                unit.ready_at = unit.ready_at.max(now.saturating_add(OTHERS_FIRST));
+            }
         }
         for job in &mut self.jobs {
             let identity = self.units.get(job.unit).and_then(|unit| unit.settings.identity);
@@ -177,14 +185,12 @@ impl Bus {
         }
     }
 
-    /// The wire was lost. What is under way and what falls due waits a second for it to open again.
+    /// The wire was lost. What is under way and what falls due waits a second for it to open again. A request on which it
+    /// is lost again and again is given up: some servers hang up on a request they dislike.
     pub fn lost(&mut self, now: Duration) {
         match self.flight.take() {
-            Some(Flight::Job { mut job, ask, .. }) => {
-                job.asks.push_front(ask);
-                self.jobs.push(job);
-            }
-            Some(Flight::Errand { errand, .. }) => self.errands.push_front(errand),
+            Some(Flight::Job { job, ask, sent }) => self.hung_up(now, job, ask, sent),
+            Some(Flight::Errand { errand, .. }) => self.again(errand, Reason::Disconnected),
             None => {}
         }
         self.wire = Wire::Awaited { until: now.saturating_add(REOPENING) };

@@ -45,6 +45,8 @@ pub(super) struct Unit {
     pub(super) check_at: Option<Duration>,
     /// Whether another device answered in its place.
     pub(super) wrong: bool,
+    /// Whether the wire was lost when it was asked last.
+    pub(super) hung_up: bool,
     pub(super) counts: UnitCounts,
     /// What the owner knows of what is worth keeping in the memory.
     pub(super) told: u32,
@@ -76,6 +78,7 @@ impl Unit {
             turnaround: Turnaround::new(timeout, shortest),
             ready_at: Duration::ZERO,
             wrong: false,
+            hung_up: false,
             counts: UnitCounts::default(),
             told: 0,
             plans: Vec::new(),

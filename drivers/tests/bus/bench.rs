@@ -48,7 +48,7 @@ pub(crate) fn settings(units: &[u8], tasks: Vec<(usize, Duration, Vec<ReadReques
         response_timeout: ms(500),
         shortest_wait: ms(50),
         retries: 2,
-        breaker: Policy { share_percent: 5, trip_after: 3, longest_pause: secs(60) },
+        breaker: Policy { share_percent: 5, trip_after: 6, longest_pause: secs(60) },
         units: units.iter().map(|&unit| unit_settings(unit)).collect(),
         tasks: tasks.into_iter().map(|(unit, interval, wants)| TaskSettings { unit, interval, wants }).collect(),
     }

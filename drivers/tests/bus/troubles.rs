@@ -1,9 +1,11 @@
 //! What trouble costs, and that it never costs the truth.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use ganglion_drivers::bus::{Event, IdentityCheck};
+use ganglion_drivers::bus::{Bus, Event, IdentityCheck};
 use ganglion_protocols::Reason;
+use ganglion_protocols::modbus::rtu::crc;
 use ganglion_protocols::modbus::{ExceptionCode, ValueType, WordOrder};
 
 use super::bench::{Bench, LATE_REPLY, holding, ms, registers, secs, settings};
@@ -163,6 +165,53 @@ fn values_stay_true_and_few_are_lost_when_the_wire_comes_and_goes() {
     }
     assert_eq!(bench.wrong, 0);
     assert!(bench.samples.iter().all(|sampled| sampled.states.iter().all(Option::is_none)), "a second is waited for");
+}
+
+#[test]
+fn what_is_under_way_when_a_new_wire_takes_the_place_of_the_old_one_is_asked_again() {
+    let tasks = (0..2).map(|unit| (unit, secs(1), registers(0..60))).collect();
+    let mut bench = Bench::new(settings(&[1, 2], tasks), units(1..=2), Faults::default(), 1);
+    for round in 0..100 {
+        // Somewhere inside an exchange, each time elsewhere.
+        bench.run(ms(3000 * round + 1000 + 17 * (round % 59)));
+        bench.line.deliver(bench.now + ms(100));
+        bench.run(bench.now + ms(200));
+        bench.bus.connected(bench.now);
+    }
+    assert_eq!(bench.wrong, 0);
+    assert!(bench.samples.len() > 500, "{}", bench.samples.len());
+    assert!(bench.samples.iter().all(|sampled| sampled.states.iter().all(Option::is_none)));
+}
+
+#[test]
+fn a_request_on_which_the_wire_is_lost_each_time_is_given_up_and_the_others_are_read() {
+    let mut tasks = settings(&[1], vec![(0, secs(1), vec![holding(0, 2), holding(30, 2), holding(60, 2)])]);
+    tasks.units[0].bridge = 0;
+    let mut bus = Bus::new(Duration::ZERO, tasks);
+    bus.connected(Duration::ZERO);
+    let (mut now, mut samples) = (secs(1), 0);
+    while samples < 10 {
+        let Some(frame) = bus.poll_transmit(now).map(<[u8]>::to_vec) else {
+            now = bus.poll_timeout().expect("something is due").max(now);
+            bus.handle_timeout(now);
+            continue;
+        };
+        now += ms(20);
+        if frame[3] == 30 {
+            bus.lost(now);
+            bus.connected(now);
+        } else {
+            let mut answer = vec![1, 3, 4, 0, frame[3], 0, frame[3] + 1];
+            answer.extend(crc(&answer).to_le_bytes());
+            bus.handle_bytes(now, &answer);
+        }
+        while let Some(event) = bus.poll_event() {
+            if let Event::Sampled(sampled) = event {
+                assert_eq!(sampled.states, [None, Some(Reason::Disconnected), None]);
+                samples += 1;
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ganglion_drivers::bus::order::{Order, OrderId};
 use ganglion_drivers::bus::{Bus as Engine, Event as Happened, Sampled};
+use ganglion_drivers::client::Counts;
 use ganglion_protocols::Reason;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -94,6 +95,11 @@ struct Running {
     /// Units of which something was learnt since the last write.
     to_keep: Option<Duration>,
     kept: Option<Duration>,
+}
+
+/// Returns how many requests were answered, if only by an exception: the peer does not hang up on everything.
+fn answers(counts: Counts) -> u64 {
+    counts.answers.saturating_add(counts.refusals)
 }
 
 /// The task has nothing more to do.
@@ -185,7 +191,11 @@ impl Running {
             Event::Received(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
                 self.note(now, Moment::Received(bytes));
+                let before = answers(self.engine.counts());
                 self.engine.handle_bytes(now, bytes);
+                if answers(self.engine.counts()) > before {
+                    self.connection.answered();
+                }
             }
             Event::Lost => self.lost(),
             Event::Down => {
@@ -249,9 +259,6 @@ impl Running {
         let age = self.now().saturating_sub(at);
         self.observed.sampled(task, at, missed);
         let outcome = states.iter().rev().find_map(|state| *state);
-        if states.iter().any(Option::is_none) {
-            self.connection.answered();
-        }
         self.report(device.0, group, outcome);
         let sample = Sample { device, group, t: clock::before(age), clock: clock::state(), words, states };
         self.task.out.send(sample).await.map_err(|_| Ended)

@@ -8,8 +8,8 @@ use ganglion_drivers::client::{Framing, Timing, character_time, frame_gap};
 
 use crate::site::{Bus, Device, DeviceId, Identity, LineSpeed, Link, Site};
 
-/// Timeouts in a row after which a unit is asked only now and then.
-const TRIP_AFTER: u8 = 3;
+/// Polls in a row without any answer after which a unit is asked only now and then: one may fall into a disturbance.
+const TRIP_AFTER_POLLS: u8 = 2;
 
 /// Longest pause between two tries to reach a silent unit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
         retries: bus.retries,
         breaker: Policy {
             share_percent: bus.dead_unit_share_percent,
-            trip_after: TRIP_AFTER,
+            trip_after: bus.retries.saturating_add(1).saturating_mul(TRIP_AFTER_POLLS),
             longest_pause: LONGEST_PAUSE,
         },
         units: devices.iter().map(|(_, device)| unit(device)).collect(),

@@ -16,15 +16,19 @@ use nix::pty::openpty;
 use nix::unistd::ttyname;
 
 /// A request as the units hear it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) at: Instant,
-    pub(crate) frame: [u8; 8],
+    pub(crate) frame: Vec<u8>,
 }
 
 impl Heard {
     pub(crate) fn unit(&self) -> u8 {
         self.frame[0]
+    }
+
+    pub(crate) fn function(&self) -> u8 {
+        self.frame[1]
     }
 
     pub(crate) fn address(&self) -> u16 {
@@ -35,21 +39,60 @@ impl Heard {
         u16::from_be_bytes([self.frame[4], self.frame[5]])
     }
 
+    /// Returns the values that a write of registers (0x06, 0x10) brings.
+    pub(crate) fn values(&self) -> Vec<u16> {
+        let bytes = match self.function() {
+            0x06 => &self.frame[4..6],
+            0x10 => &self.frame[7..self.frame.len() - 2],
+            other => panic!("function 0x{other:02X} writes no registers"),
+        };
+        bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+    }
+
     pub(crate) fn exception(&self, code: u8) -> Vec<u8> {
-        with_crc(vec![self.unit(), self.frame[1] | 0x80, code])
+        with_crc(vec![self.unit(), self.function() | 0x80, code])
     }
 
     /// Returns the answer with the true values of `count` registers, as `unit` would give it.
     pub(crate) fn answer(&self, unit: u8, count: u16) -> Vec<u8> {
-        let mut frame = vec![unit, self.frame[1], u8::try_from(2 * count).unwrap()];
-        frame.extend((0..count).flat_map(|place| truth(unit, self.address() + place).to_be_bytes()));
+        let values: Vec<u16> = (0..count).map(|place| truth(unit, self.address() + place)).collect();
+        self.registers(unit, &values)
+    }
+
+    /// Returns the answer with the true values, as it should be.
+    pub(crate) fn right(&self) -> Vec<u8> {
+        self.answer(self.unit(), self.count())
+    }
+
+    /// Returns the answer with these values, as `unit` would give it.
+    pub(crate) fn registers(&self, unit: u8, values: &[u16]) -> Vec<u8> {
+        let mut frame = vec![unit, self.function(), u8::try_from(2 * values.len()).unwrap()];
+        frame.extend(values.iter().flat_map(|value| value.to_be_bytes()));
         with_crc(frame)
+    }
+
+    /// Returns the answer that confirms a write of registers.
+    pub(crate) fn confirmation(&self) -> Vec<u8> {
+        with_crc(self.frame[..6].to_vec())
     }
 }
 
-fn with_crc(mut frame: Vec<u8>) -> Vec<u8> {
+/// Returns the frame of some bytes.
+pub(crate) fn with_crc(mut frame: Vec<u8>) -> Vec<u8> {
     frame.extend(crc(&frame).to_le_bytes());
     frame
+}
+
+/// Returns how long the request that begins with `bytes` is at least; exactly, when it has so many.
+pub(crate) fn request_length(bytes: &[u8]) -> usize {
+    match *bytes {
+        [_, 0x11, ..] | [] | [_] => 4,
+        [_, 0x2B, ..] => 7,
+        [_, 0x16, ..] => 10,
+        [_, 0x0F | 0x10, _, _, _, _, count, ..] => 9 + usize::from(count),
+        [_, 0x0F | 0x10, ..] => 9,
+        _ => 8,
+    }
 }
 
 /// What one write of the units puts on the line, and how long after the request.
@@ -87,7 +130,7 @@ impl Line {
         let unplugged = Arc::new(AtomicBool::new(false));
         let unplug = Arc::clone(&unplugged);
         let units = std::thread::spawn(move || {
-            let (mut buffer, mut filled, mut seen_empty) = ([0; 8], 0, Instant::now());
+            let (mut request, mut seen_empty) = (Vec::new(), Instant::now());
             loop {
                 let mut arrived = [PollFd::new(wire.as_fd(), PollFlags::POLLIN)];
                 for patience in [0_u8, 10] {
@@ -99,15 +142,15 @@ impl Line {
                 if arrived[0].any() != Some(true) {
                     continue;
                 }
+                let mut buffer = vec![0; request_length(&request) - request.len()];
                 // The read fails with EIO when the last holder of the other end has closed it.
-                let Ok(read @ 1..) = wire.read(&mut buffer[filled..]) else { return };
-                filled += read;
-                if filled < buffer.len() {
+                let Ok(read @ 1..) = wire.read(&mut buffer) else { return };
+                request.extend_from_slice(&buffer[..read]);
+                if request.len() < request_length(&request) {
                     continue;
                 }
-                filled = 0;
-                let heard = Heard { at: Instant::now(), frame: buffer };
-                assert_eq!(crc(&buffer), 0, "a request is one whole frame");
+                let heard = Heard { at: Instant::now(), frame: std::mem::take(&mut request) };
+                assert_eq!(crc(&heard.frame), 0, "a request is one whole frame");
                 if unplug.load(Ordering::Relaxed) {
                     return;
                 }

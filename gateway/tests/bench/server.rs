@@ -1,4 +1,5 @@
 //! A Modbus TCP server that sends given bytes.
+#![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails its test")]
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ pub(crate) enum Step {
 
 /// A request as the server read it.
 pub(crate) struct Asked {
-    pub(crate) bytes: [u8; 12],
+    pub(crate) bytes: Vec<u8>,
     /// Its number on this server, from 0.
     pub(crate) number: u64,
 }
@@ -40,6 +41,20 @@ impl Asked {
         u16::from_be_bytes([self.bytes[8], self.bytes[9]])
     }
 
+    pub(crate) fn function(&self) -> u8 {
+        self.bytes[7]
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[10], self.bytes[11]])
+    }
+
+    /// Returns the value that a write of one register (0x06) brings.
+    pub(crate) fn value(&self) -> u16 {
+        assert_eq!(self.function(), 0x06);
+        self.count()
+    }
+
     fn table(&self) -> Table {
         [Table::Coil, Table::DiscreteInput, Table::InputRegister, Table::HoldingRegister]
             .into_iter()
@@ -49,7 +64,7 @@ impl Asked {
 
     /// Returns the right answer.
     pub(crate) fn answer(&self) -> Vec<u8> {
-        let count = u16::from_be_bytes([self.bytes[10], self.bytes[11]]);
+        let count = self.count();
         if !self.table().is_bits() {
             return self.registers(count);
         }
@@ -63,8 +78,13 @@ impl Asked {
 
     /// Returns an answer with the true values of so many registers.
     pub(crate) fn registers(&self, count: u16) -> Vec<u8> {
-        let value = |place| truth(self.unit(), self.table(), self.address() + place).to_be_bytes();
-        self.frame(&(0..count).flat_map(value).collect::<Vec<u8>>())
+        let value = |place| truth(self.unit(), self.table(), self.address() + place);
+        self.values(&(0..count).map(value).collect::<Vec<u16>>())
+    }
+
+    /// Returns an answer with these registers.
+    pub(crate) fn values(&self, values: &[u16]) -> Vec<u8> {
+        self.frame(&values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>())
     }
 
     /// Returns the right answer with some bits of one byte turned.
@@ -153,8 +173,13 @@ impl Server {
 
 async fn serve<A: Fn(&Asked) -> Vec<Step>>(mut stream: TcpStream, act: Arc<A>, counts: Arc<Counts>) {
     stream.set_nodelay(true).unwrap();
-    let mut bytes = [0; 12];
-    while stream.read_exact(&mut bytes).await.is_ok() {
+    let mut header = [0; 6];
+    while stream.read_exact(&mut header).await.is_ok() {
+        let mut bytes = header.to_vec();
+        bytes.resize(6 + usize::from(u16::from_be_bytes([header[4], header[5]])), 0);
+        if stream.read_exact(&mut bytes[6..]).await.is_err() {
+            return;
+        }
         let asked = Asked { bytes, number: counts.asked.fetch_add(1, Ordering::Relaxed) };
         *counts.by_unit.lock().unwrap().entry(asked.unit()).or_default() += 1;
         for step in act(&asked) {

@@ -62,6 +62,7 @@ pub(crate) struct Store {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Device {
     pub(crate) polls: u64,
+    pub(crate) failed_polls: u64,
     pub(crate) healthy: bool,
 }
 
