@@ -101,7 +101,8 @@ fn any_bytes_are_accounted_for() {
             let mut lump = vec![0; random.usize(1..100)];
             random.fill(&mut lump);
             told += lump.len();
-            seen += joiner.take(ms(at * 40), Moment::Received(&lump)).iter().map(|seen| seen.bytes.len()).sum::<usize>();
+            seen +=
+                joiner.take(ms(at * 40), Moment::Received(&lump)).iter().map(|seen| seen.bytes.len()).sum::<usize>();
         }
         seen += joiner.flush().iter().map(|seen| seen.bytes.len()).sum::<usize>();
         assert_eq!(told, seen);
