@@ -97,7 +97,7 @@ async fn poll_faulty_lines(late_reply: Duration, enough: u64, until_wrong: bool)
 }
 
 fn count(many: usize) -> u64 {
-    u64::try_from(many).unwrap()
+    u64::try_from(many).expect("a count")
 }
 
 fn say(heard: &Heard, random: &mut fastrand::Rng, injected: &Injected) -> Vec<Said> {

@@ -39,7 +39,8 @@ fn listed(samples: &[Sampled]) -> String {
 #[test]
 fn the_engine_asks_and_reads_today_what_it_asked_and_read_when_the_trace_was_made() {
     let entries = entries();
-    let Replay { requests, samples } = replay(&site(), "pump-house", &entries).unwrap_or_else(|error| panic!("{error}"));
+    let Replay { requests, samples } =
+        replay(&site(), "pump-house", &entries).unwrap_or_else(|error| panic!("{error}"));
     let sent = entries.iter().filter(|entry| matches!(entry.happened, Happened::Sent(_))).count();
     assert_eq!(requests, sent);
     let (path, got) = (traces().join("pump-house.samples"), listed(&samples));
