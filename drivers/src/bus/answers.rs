@@ -88,7 +88,7 @@ impl Bus {
                 counts.unusable = counts.unusable.saturating_add(1);
                 // What follows an answer that was cut short or garbled on TCP may be anything.
                 if failure == Failure::Malformed && self.framing == Framing::Tcp {
-                    self.events.push_back(Event::Replace { reason: Reason::Malformed });
+                    self.replace(now, Reason::Malformed);
                 }
                 return;
             }
@@ -100,7 +100,7 @@ impl Bus {
                 self.events.push_back(Event::Silent { unit: place });
                 self.stretch(now);
             }
-            self.doubt_connection();
+            self.doubt_connection(now);
         } else if unit.breaker.answered() {
             for &task in &unit.tasks {
                 if self.tasks.get(task).is_some_and(|task| task.missed_out) {
@@ -114,11 +114,11 @@ impl Bus {
 
     /// Gives a TCP connection up over which nothing comes any more: whatever a server or gateway is busy with, or however
     /// long the other side has been gone, a fresh one is served. One silence is no reason yet, it may be the unit's.
-    fn doubt_connection(&mut self) {
+    fn doubt_connection(&mut self, now: Duration) {
         self.silences = self.silences.saturating_add(1);
         if self.framing == Framing::Tcp && self.silences >= SILENCES {
             self.silences = 0;
-            self.events.push_back(Event::Replace { reason: Reason::Timeout });
+            self.replace(now, Reason::Timeout);
         }
     }
 

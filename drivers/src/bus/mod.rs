@@ -207,6 +207,14 @@ impl Bus {
         self.fail_errands(Reason::Disconnected);
     }
 
+    /// Asks the owner for another wire, and sends nothing more over this one.
+    fn replace(&mut self, now: Duration, reason: Reason) {
+        if self.wire == Wire::Open {
+            self.wire = Wire::Awaited { until: now.saturating_add(REOPENING) };
+            self.events.push_back(Event::Replace { reason });
+        }
+    }
+
     /// Takes an order; it ends with [`Event::Ordered`].
     pub fn order(&mut self, order: Order) {
         self.errands.push_back(Errand::new(order));
@@ -222,7 +230,7 @@ impl Bus {
             self.settle(now, outcome);
         }
         if self.client.desynchronised() {
-            self.events.push_back(Event::Replace { reason: Reason::Malformed });
+            self.replace(now, Reason::Malformed);
         }
     }
 
