@@ -390,21 +390,26 @@ impl Bus {
         best.map(|(_, choice)| choice)
     }
 
-    /// Returns when the next request of a job may go, after bringing forward one that may go now if there is one.
+    /// Returns when to look at a job again, which is now if its first request may go; brings one forward that may go now
+    /// if there is one.
     fn ready(&mut self, now: Duration, place: usize) -> Option<Duration> {
         let Self { jobs, units, tasks, client, .. } = self;
         let job = jobs.get_mut(place)?;
         let unit = units.get(job.unit)?;
-        let earliest = job.not_before.max(unit.ready_at);
-        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
         let front = *job.asks.front()?;
+        // Until then nothing can go, in whatever shape.
+        let earliest = job.not_before.max(unit.ready_at).max(client.silent_at());
+        if earliest > now {
+            return Some(earliest);
+        }
+        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
         let at = usable(front.request);
-        if at <= now || earliest > now || front.purpose != Purpose::Points {
-            return Some(earliest.max(at));
+        if at <= now || front.purpose != Purpose::Points {
+            return Some(at);
         }
         if let Some(other) = job.asks.iter().position(|ask| usable(ask.request) <= now) {
             job.asks.swap(0, other);
-            return Some(earliest);
+            return Some(now);
         }
         // The late answer to this request would look like its own: ask for a part of it, whose answer has another length.
         let wants = job.open(tasks, Some(front.request));
@@ -415,10 +420,10 @@ impl Bus {
                 job.asks.pop_front();
                 job.asks.push_front(Ask { request: high, ..front });
                 job.asks.push_front(Ask { request: low, ..front });
-                return Some(earliest);
+                return Some(now);
             }
         }
-        Some(earliest.max(at))
+        Some(at)
     }
 
     /// Makes a job of a due task and of the other due tasks of its unit.

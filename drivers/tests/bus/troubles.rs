@@ -174,7 +174,8 @@ fn what_is_under_way_when_a_new_wire_takes_the_place_of_the_old_one_is_asked_aga
     for round in 0..100 {
         // Somewhere inside an exchange, each time elsewhere.
         bench.run(ms(3000 * round + 1000 + 17 * (round % 59)));
-        bench.line.deliver(bench.now + ms(100));
+        // The end of an answer, never so much that the request after it is spoiled as well.
+        bench.line.deliver(bench.now + ms(20));
         bench.run(bench.now + ms(200));
         bench.bus.connected(bench.now);
     }
