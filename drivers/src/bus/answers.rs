@@ -62,6 +62,7 @@ impl Bus {
     /// Notes what an outcome says about the unit itself.
     pub(super) fn judge(&mut self, now: Duration, place: usize, sent: Duration, outcome: Outcome) {
         let cost = now.saturating_sub(sent);
+        let silent_units = self.units.iter().filter(|unit| unit.breaker.is_open()).count();
         let Some(unit) = self.units.get_mut(place) else { return };
         unit.ready_at = now.saturating_add(unit.settings.request_gap);
         unit.hung_up = false;
@@ -95,6 +96,8 @@ impl Bus {
             Outcome::Sent => return,
         };
         if silent {
+            let with_this = silent_units.saturating_add(usize::from(!unit.breaker.is_open()));
+            unit.breaker.share_among(u32::try_from(with_this).unwrap_or(u32::MAX));
             if unit.breaker.failed(now, cost) {
                 unit.check_at = unit.settings.identity.map(|_| now);
                 self.events.push_back(Event::Silent { unit: place });

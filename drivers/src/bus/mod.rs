@@ -342,6 +342,10 @@ impl Bus {
                 Permit::Ask => {}
                 Permit::NotBefore(until) => self.wake = self.wake.into_iter().chain([until]).min(),
                 Permit::Probe => {
+                    // A poll that is due is as good.
+                    if unit.tasks.iter().any(|&task| self.schedule.due(task, now)) {
+                        continue;
+                    }
                     let first = unit.tasks.iter().find_map(|&task| self.tasks.get(task)?.settings.wants.first());
                     let asked = self.jobs.iter().any(|job| job.unit == place);
                     if let (Some(&want), false) = (first, asked) {
@@ -430,6 +434,8 @@ impl Bus {
     fn begin(&mut self, now: Duration, place: usize) {
         let Some(unit_place) = self.tasks.get(place).map(|task| task.settings.unit) else { return };
         let Some(unit) = self.units.get_mut(unit_place) else { return };
+        // In place of a probe that had no turn yet.
+        self.jobs.retain(|job| job.unit != unit_place || !job.parts.is_empty());
         let mut parts = Vec::new();
         for &task_place in &unit.tasks {
             let Some(task) = self.tasks.get(task_place) else { continue };

@@ -69,12 +69,13 @@ pub(super) struct Planned {
 
 impl Unit {
     pub(super) fn new(settings: UnitSettings, policy: Policy, timeout: Duration, shortest: Duration) -> Self {
+        let seed = u32::from(settings.unit.0);
         Self {
             check_at: settings.identity.map(|_| Duration::ZERO),
             settings,
             tasks: Vec::new(),
             memory: Memory::new(),
-            breaker: Breaker::new(policy),
+            breaker: Breaker::new(policy).spread_by(seed),
             turnaround: Turnaround::new(timeout, shortest),
             ready_at: Duration::ZERO,
             wrong: false,

@@ -49,6 +49,36 @@ fn a_dead_unit_takes_its_share_of_the_bus_and_no_more_and_still_makes_samples() 
 }
 
 #[test]
+fn many_dead_units_have_one_share_of_the_bus_together() {
+    let ids: Vec<u8> = (1..=21).collect();
+    let tasks = (0..21).map(|unit| (unit, secs(1), registers(0..10))).collect();
+    let dead = units(1..=21).into_iter().map(|unit| Unit { dead: unit.id > 1, ..unit }).collect();
+    let mut bench = Bench::new(settings(&ids, tasks), dead, Faults::default(), 1);
+    let spent = |bench: &mut Bench| -> Duration {
+        bench.bus.overview(bench.now).units[1..].iter().map(|unit| unit.counts.bus_time).sum()
+    };
+    // Until each was found dead, and was asked once since all are known to be.
+    bench.run(secs(600));
+    let before = spent(&mut bench);
+    bench.run(secs(3600));
+    let spent = spent(&mut bench) - before;
+    println!("20 dead units cost {spent:?} of 3000 s");
+    assert!(spent <= secs(150) + 20 * ms(500), "{spent:?} of 3000 s");
+}
+
+#[test]
+fn a_dead_unit_is_asked_once_a_pause_whatever_else_the_line_carries() {
+    let tasks = (0..4).map(|unit| (unit, if unit == 2 { ms(100) } else { ms(500) }, registers(0..60))).collect();
+    let units = units(1..=4).into_iter().map(|unit| Unit { dead: unit.id == 3, ..unit }).collect();
+    let mut bench = Bench::new(settings(&[1, 2, 3, 4], tasks), units, Faults::default(), 1);
+    bench.run(secs(3600));
+    let asked: Vec<Duration> = bench.sent.iter().filter(|sent| sent.unit == 3).map(|sent| sent.at).collect();
+    // Six in a row, then alone: a pause is at least nineteen times the half second that it costs.
+    assert!(asked.len() > 60, "{}", asked.len());
+    assert!(asked[5..].windows(2).all(|pair| pair[1] - pair[0] > ms(9_500)), "{asked:?}");
+}
+
+#[test]
 fn with_one_percent_each_of_drops_flips_and_noise_90_percent_of_the_seconds_are_covered() {
     let tasks = (0..4).map(|unit| (unit, secs(1), registers(0..60))).collect();
     let faults = Faults { drop: 10_000, flip: 10_000, stray: 10_000, ..Faults::default() };
