@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::ExceptionCode;
+use ganglion_protocols::modbus::pdu::{Bits, Words};
 
 use super::job::{Ask, Job, Purpose};
 use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENCES, Unit};
@@ -15,7 +16,7 @@ use crate::plan::ReadRequest;
 /// Pause before a unit that said it is busy is asked again; it doubles with each time.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a busy unit is asked again within one poll.
+/// How often a busy unit is asked again before it is given up: for 1.5 s in all.
 const BUSY_TRIES: u8 = 5;
 
 /// How often what is left of one poll is planned anew because a block was refused; more is no device but noise.
@@ -163,13 +164,13 @@ impl Bus {
     fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) {
         let reason = Reason::Exception(code);
         ask.attempts = ask.attempts.saturating_add(1);
-        if code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE {
-            if ask.attempts > BUSY_TRIES {
-                job.fail(&self.tasks, ask.request, reason);
-            } else {
-                let pause = BUSY_PAUSE.saturating_mul(1_u32.checked_shl(u32::from(ask.attempts)).unwrap_or(1) >> 1);
-                job.not_before = now.saturating_add(pause);
-                job.asks.push_front(ask);
+        if is_busy(code) {
+            match busy_pause(ask.attempts) {
+                Some(pause) => {
+                    job.not_before = now.saturating_add(pause);
+                    job.asks.push_front(ask);
+                }
+                None => job.fail(&self.tasks, ask.request, reason),
             }
             return;
         }
@@ -286,17 +287,25 @@ impl Bus {
     }
 }
 
+/// Says whether a unit wants to be asked again later.
+pub(super) fn is_busy(code: ExceptionCode) -> bool {
+    code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE
+}
+
+/// Returns how long to leave a unit alone that has said so many times, 1 or more, that it is busy; `None` when that is
+/// often enough.
+pub(super) fn busy_pause(times: u8) -> Option<Duration> {
+    let doubled = 1_u32.checked_shl(u32::from(times.saturating_sub(1))).unwrap_or(u32::MAX);
+    (times <= BUSY_TRIES).then(|| BUSY_PAUSE.saturating_mul(doubled))
+}
+
 /// Takes the items out of the answer to a read; the client has checked its length.
 pub(super) fn items(request: ReadRequest, answer: &[u8]) -> Vec<u16> {
     let data = answer.get(2..).unwrap_or_default();
     let count = usize::from(request.count);
     if request.table.is_bits() {
-        let bit = |place: usize| data.get(place >> 3).map_or(0, |byte| u16::from(byte >> (place & 7) & 1));
-        (0..count).map(bit).collect()
+        Bits::padded(data).iter().take(count).map(u16::from).collect()
     } else {
-        data.chunks_exact(2)
-            .take(count)
-            .map(|pair| pair.iter().fold(0, |word, &byte| word << 8 | u16::from(byte)))
-            .collect()
+        Words::new(data).unwrap_or_default().iter().take(count).collect()
     }
 }

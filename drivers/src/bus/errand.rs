@@ -7,17 +7,11 @@ use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::pdu::{MAX_PDU, Request};
 use ganglion_protocols::modbus::{ExceptionCode, Table};
 
-use super::answers::items;
+use super::answers::{busy_pause, is_busy, items};
 use super::order::{Deed, Done, Order, OrderError, Write};
 use super::{Bus, Event, Flight, read_pdu};
 use crate::client::{Framing, Outcome};
 use crate::plan::{Limits, ReadRequest};
-
-/// Pause before a busy unit is asked again.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a busy unit is asked again.
-const BUSY_TRIES: u8 = 10;
 
 /// How long everybody gets to carry a broadcast out before the next request.
 ///
@@ -174,13 +168,13 @@ impl Bus {
     }
 
     fn refused_errand(&mut self, now: Duration, mut errand: Errand, code: ExceptionCode) {
-        let busy = code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE;
-        if busy && errand.attempts < BUSY_TRIES {
-            errand.attempts = errand.attempts.saturating_add(1);
-            errand.not_before = now.saturating_add(BUSY_PAUSE);
-            self.errands.push_front(errand);
-        } else {
-            self.end(&errand, Err(OrderError::Failed(Reason::Exception(code))));
+        errand.attempts = errand.attempts.saturating_add(1);
+        match busy_pause(errand.attempts).filter(|_| is_busy(code)) {
+            Some(pause) => {
+                errand.not_before = now.saturating_add(pause);
+                self.errands.push_front(errand);
+            }
+            None => self.end(&errand, Err(OrderError::Failed(Reason::Exception(code)))),
         }
     }
 
