@@ -91,9 +91,9 @@ impl Bus {
     pub(super) fn send_errand(&mut self, now: Duration, place: usize) -> bool {
         let Some(errand) = self.errands.remove(place) else { return false };
         let unit = errand.order.unit;
-        let known = self.units.iter().find(|known| known.id() == unit);
+        let known = self.units.iter_mut().find(|known| known.id() == unit);
         let broadcast = unit.0 == 0 && matches!(self.framing, Framing::Rtu(_));
-        let patience = match known {
+        let patience = match &known {
             _ if broadcast => BROADCAST_PAUSE,
             Some(known) => known.turnaround.patience(),
             None => self.response_timeout,
@@ -111,6 +111,9 @@ impl Bus {
             None => false,
         };
         if started {
+            if let Some(known) = known {
+                known.counts.requests = known.counts.requests.saturating_add(1);
+            }
             self.flight = Some(Flight::Errand { errand, sent: now });
         } else {
             self.end(&errand, Err(OrderError::Impossible));
