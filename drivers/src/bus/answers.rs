@@ -35,6 +35,7 @@ impl Bus {
     fn settle_job(&mut self, now: Duration, mut job: Job, ask: Ask, sent: Duration, outcome: Outcome) {
         self.judge(now, job.unit, sent, outcome);
         let known = self.memory_state(job.unit);
+        let mut outdated = false;
         match outcome {
             Outcome::Answered { .. } => {
                 job.answered_at = Some(now);
@@ -43,7 +44,7 @@ impl Bus {
             }
             Outcome::Refused(code) => {
                 job.answered_at = Some(now);
-                self.refused(now, &mut job, ask, code);
+                outdated = self.refused(now, &mut job, ask, code);
             }
             Outcome::Failed(failure) => self.unanswered(now, &mut job, ask, failure),
             // Nobody polls everybody.
@@ -52,7 +53,8 @@ impl Bus {
         if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
             job.fail_rest(Reason::Timeout);
         }
-        if self.memory_state(job.unit) != known && job.replans < MOST_REPLANS {
+        outdated |= self.memory_state(job.unit) != known;
+        if outdated && job.replans < MOST_REPLANS {
             self.replan(now, &mut job);
         }
         let unit = job.unit;
@@ -161,7 +163,8 @@ impl Bus {
         }
     }
 
-    fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) {
+    /// Returns whether what is left must be planned anew, for the request is no longer what the plan would ask.
+    fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) -> bool {
         let reason = Reason::Exception(code);
         ask.attempts = ask.attempts.saturating_add(1);
         if is_busy(code) {
@@ -172,25 +175,24 @@ impl Bus {
                 }
                 None => job.fail(&self.tasks, ask.request, reason),
             }
-            return;
+            return false;
         }
         match ask.purpose {
-            Purpose::Probe => return,
+            Purpose::Probe => return false,
             Purpose::Identity => {
                 if ask.attempts > self.retries {
                     self.identified(now, job, false, None);
                 } else {
                     job.asks.push_front(ask);
                 }
-                return;
+                return false;
             }
             Purpose::Points => {}
         }
         let wants = job.open(&self.tasks, Some(ask.request));
-        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        let Some(unit) = self.units.get_mut(job.unit) else { return false };
         match unit.memory.refused(now, ask.request, code, &wants) {
-            // What is left is planned anew, for a cut changes what is known.
-            Verdict::Cut if job.replans < MOST_REPLANS => {}
+            Verdict::Cut if job.replans < MOST_REPLANS => return true,
             Verdict::Cut => job.fail(&self.tasks, ask.request, reason),
             Verdict::Point => {
                 // Noise can look like an exception; a point is not given up for one.
@@ -206,6 +208,7 @@ impl Bus {
                 job.asks.push_front(ask);
             }
         }
+        false
     }
 
     /// Tells what was learnt about a unit, and what it does to the bus's load.

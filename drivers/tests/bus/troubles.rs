@@ -122,6 +122,21 @@ fn an_exception_inside_a_block_costs_the_hole_and_shifts_nothing() {
 }
 
 #[test]
+fn what_one_poll_has_learnt_costs_another_of_the_same_unit_nothing() {
+    let long: Vec<_> = registers(0..10).into_iter().chain(registers(100..110)).collect();
+    let mut both = settings(&[1], vec![(0, secs(1), long), (0, ms(130), registers(100..106))]);
+    both.units[0].bridge = 0;
+    let holed = vec![Unit { hole: 102..103, ..units(1..=1).remove(0) }];
+    let mut bench = Bench::new(both, holed, Faults::default(), 1);
+    // What was learnt lapses and is learnt again, at a different moment of the other poll each time.
+    bench.run(secs(6 * 3600));
+    for sampled in bench.samples.iter().filter(|sampled| sampled.task == 0) {
+        let read = sampled.states.iter().filter(|state| state.is_none()).count();
+        assert_eq!(read, 19, "at {:?}: {:?}", sampled.at, sampled.states);
+    }
+}
+
+#[test]
 fn a_unit_that_takes_sixteen_registers_and_has_holes_is_read_whole_and_the_plan_settles_within_ten_polls() {
     let wants: Vec<_> = registers(0..50).into_iter().chain(registers(54..120)).collect();
     let narrow = vec![Unit { most: 16, hole: 50..54, ..units(1..=1).remove(0) }];
