@@ -7,6 +7,8 @@
 
 use core::time::Duration;
 
+use crate::nanos;
+
 /// How much a dead unit may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
@@ -156,11 +158,6 @@ impl Breaker {
         let less = (nanos(self.pause) >> 13).saturating_mul(part);
         self.pause.saturating_sub(Duration::from_nanos(less)).max(least)
     }
-}
-
-/// 64 bits of nanoseconds last for 584 years.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Scatters numbers: the finalizer of SplitMix64.

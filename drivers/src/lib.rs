@@ -24,3 +24,10 @@ pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod turnaround;
+
+use core::time::Duration;
+
+/// Counts nanoseconds; 64 bits of them last for 584 years, and longer times count as that.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -26,6 +26,7 @@ mod tests;
 use core::time::Duration;
 
 pub use self::stretch::stretch_floor;
+use crate::nanos;
 
 /// Within this time after the start of the schedule every task becomes due, however long its interval.
 pub const FIRST_ROUND: Duration = Duration::from_secs(5);
@@ -253,11 +254,6 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
         let slot = self.slots.as_ref().get(place);
         slot.map_or(Duration::MAX, |slot| Duration::from_nanos(slot.interval.max(self.floor)))
     }
-}
-
-/// 64 bits of nanoseconds last for 584 years.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn length<T>(items: impl IntoIterator<Item = T>) -> u64 {

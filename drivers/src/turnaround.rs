@@ -13,6 +13,8 @@
 
 use core::time::Duration;
 
+use crate::nanos;
+
 /// Added to what was learnt: a USB adapter hands over what it heard in lumps of 16 ms.
 const MARGIN: u64 = 20_000_000;
 
@@ -159,11 +161,6 @@ const fn towards(from: u64, to: u64, parts: u64) -> u64 {
         None => 0,
     };
     if to > from { from.saturating_add(step) } else { from.saturating_sub(step) }
-}
-
-/// 64 bits of nanoseconds last for 584 years.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::ExceptionCode;
+use ganglion_protocols::modbus::pdu::{Bits, Words};
 
 use super::job::{Ask, Job, Purpose};
 use super::{Bus, Event, Flight, IDENTITY_EVERY, SILENCES, Unit};
@@ -15,7 +16,7 @@ use crate::plan::ReadRequest;
 /// Pause before a unit that said it is busy is asked again; it doubles with each time.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a busy unit is asked again within one poll.
+/// How often a busy unit is asked again before it is given up: for 1.5 s in all.
 const BUSY_TRIES: u8 = 5;
 
 /// How often what is left of one poll is planned anew because a block was refused; more is no device but noise.
@@ -34,6 +35,7 @@ impl Bus {
     fn settle_job(&mut self, now: Duration, mut job: Job, ask: Ask, sent: Duration, outcome: Outcome) {
         self.judge(now, job.unit, sent, outcome);
         let known = self.memory_state(job.unit);
+        let mut outdated = false;
         match outcome {
             Outcome::Answered { .. } => {
                 job.answered_at = Some(now);
@@ -42,7 +44,7 @@ impl Bus {
             }
             Outcome::Refused(code) => {
                 job.answered_at = Some(now);
-                self.refused(now, &mut job, ask, code);
+                outdated = self.refused(now, &mut job, ask, code);
             }
             Outcome::Failed(failure) => self.unanswered(now, &mut job, ask, failure),
             // Nobody polls everybody.
@@ -51,7 +53,8 @@ impl Bus {
         if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
             job.fail_rest(Reason::Timeout);
         }
-        if self.memory_state(job.unit) != known && job.replans < MOST_REPLANS {
+        outdated |= self.memory_state(job.unit) != known;
+        if outdated && job.replans < MOST_REPLANS {
             self.replan(now, &mut job);
         }
         let unit = job.unit;
@@ -62,6 +65,7 @@ impl Bus {
     /// Notes what an outcome says about the unit itself.
     pub(super) fn judge(&mut self, now: Duration, place: usize, sent: Duration, outcome: Outcome) {
         let cost = now.saturating_sub(sent);
+        let silent_units = self.units.iter().filter(|unit| unit.breaker.is_open()).count();
         let Some(unit) = self.units.get_mut(place) else { return };
         unit.ready_at = now.saturating_add(unit.settings.request_gap);
         unit.hung_up = false;
@@ -88,20 +92,22 @@ impl Bus {
                 counts.unusable = counts.unusable.saturating_add(1);
                 // What follows an answer that was cut short or garbled on TCP may be anything.
                 if failure == Failure::Malformed && self.framing == Framing::Tcp {
-                    self.events.push_back(Event::Replace { reason: Reason::Malformed });
+                    self.replace(now, Reason::Malformed);
                 }
                 return;
             }
             Outcome::Sent => return,
         };
         if silent {
+            let with_this = silent_units.saturating_add(usize::from(!unit.breaker.is_open()));
+            unit.breaker.share_among(u32::try_from(with_this).unwrap_or(u32::MAX));
             if unit.breaker.failed(now, cost) {
                 unit.check_at = unit.settings.identity.map(|_| now);
                 self.events.push_back(Event::Silent { unit: place });
                 self.stretch(now);
             }
-            self.doubt_connection();
-        } else if unit.breaker.answered() {
+            self.doubt_connection(now);
+        } else if unit.answered() {
             for &task in &unit.tasks {
                 if self.tasks.get(task).is_some_and(|task| task.missed_out) {
                     self.schedule.call(task, now);
@@ -114,11 +120,11 @@ impl Bus {
 
     /// Gives a TCP connection up over which nothing comes any more: whatever a server or gateway is busy with, or however
     /// long the other side has been gone, a fresh one is served. One silence is no reason yet, it may be the unit's.
-    fn doubt_connection(&mut self) {
+    fn doubt_connection(&mut self, now: Duration) {
         self.silences = self.silences.saturating_add(1);
         if self.framing == Framing::Tcp && self.silences >= SILENCES {
             self.silences = 0;
-            self.events.push_back(Event::Replace { reason: Reason::Timeout });
+            self.replace(now, Reason::Timeout);
         }
     }
 
@@ -157,36 +163,36 @@ impl Bus {
         }
     }
 
-    fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) {
+    /// Returns whether what is left must be planned anew, for the request is no longer what the plan would ask.
+    fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) -> bool {
         let reason = Reason::Exception(code);
         ask.attempts = ask.attempts.saturating_add(1);
-        if code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE {
-            if ask.attempts > BUSY_TRIES {
-                job.fail(&self.tasks, ask.request, reason);
-            } else {
-                let pause = BUSY_PAUSE.saturating_mul(1_u32.checked_shl(u32::from(ask.attempts)).unwrap_or(1) >> 1);
-                job.not_before = now.saturating_add(pause);
-                job.asks.push_front(ask);
+        if is_busy(code) {
+            match busy_pause(ask.attempts) {
+                Some(pause) => {
+                    job.not_before = now.saturating_add(pause);
+                    job.asks.push_front(ask);
+                }
+                None => job.fail(&self.tasks, ask.request, reason),
             }
-            return;
+            return false;
         }
         match ask.purpose {
-            Purpose::Probe => return,
+            Purpose::Probe => return false,
             Purpose::Identity => {
                 if ask.attempts > self.retries {
                     self.identified(now, job, false, None);
                 } else {
                     job.asks.push_front(ask);
                 }
-                return;
+                return false;
             }
             Purpose::Points => {}
         }
         let wants = job.open(&self.tasks, Some(ask.request));
-        let Some(unit) = self.units.get_mut(job.unit) else { return };
+        let Some(unit) = self.units.get_mut(job.unit) else { return false };
         match unit.memory.refused(now, ask.request, code, &wants) {
-            // What is left is planned anew, for a cut changes what is known.
-            Verdict::Cut if job.replans < MOST_REPLANS => {}
+            Verdict::Cut if job.replans < MOST_REPLANS => return true,
             Verdict::Cut => job.fail(&self.tasks, ask.request, reason),
             Verdict::Point => {
                 // Noise can look like an exception; a point is not given up for one.
@@ -202,6 +208,7 @@ impl Bus {
                 job.asks.push_front(ask);
             }
         }
+        false
     }
 
     /// Tells what was learnt about a unit, and what it does to the bus's load.
@@ -283,17 +290,25 @@ impl Bus {
     }
 }
 
+/// Says whether a unit wants to be asked again later.
+pub(super) fn is_busy(code: ExceptionCode) -> bool {
+    code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE
+}
+
+/// Returns how long to leave a unit alone that has said so many times, 1 or more, that it is busy; `None` when that is
+/// often enough.
+pub(super) fn busy_pause(times: u8) -> Option<Duration> {
+    let doubled = 1_u32.checked_shl(u32::from(times.saturating_sub(1))).unwrap_or(u32::MAX);
+    (times <= BUSY_TRIES).then(|| BUSY_PAUSE.saturating_mul(doubled))
+}
+
 /// Takes the items out of the answer to a read; the client has checked its length.
 pub(super) fn items(request: ReadRequest, answer: &[u8]) -> Vec<u16> {
     let data = answer.get(2..).unwrap_or_default();
     let count = usize::from(request.count);
     if request.table.is_bits() {
-        let bit = |place: usize| data.get(place >> 3).map_or(0, |byte| u16::from(byte >> (place & 7) & 1));
-        (0..count).map(bit).collect()
+        Bits::padded(data).iter().take(count).map(u16::from).collect()
     } else {
-        data.chunks_exact(2)
-            .take(count)
-            .map(|pair| pair.iter().fold(0, |word, &byte| word << 8 | u16::from(byte)))
-            .collect()
+        Words::new(data).unwrap_or_default().iter().take(count).collect()
     }
 }

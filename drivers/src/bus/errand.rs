@@ -7,17 +7,11 @@ use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::pdu::{MAX_PDU, Request};
 use ganglion_protocols::modbus::{ExceptionCode, Table};
 
-use super::answers::items;
+use super::answers::{busy_pause, is_busy, items};
 use super::order::{Deed, Done, Order, OrderError, Write};
 use super::{Bus, Event, Flight, read_pdu};
 use crate::client::{Framing, Outcome};
 use crate::plan::{Limits, ReadRequest};
-
-/// Pause before a busy unit is asked again.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a busy unit is asked again.
-const BUSY_TRIES: u8 = 10;
 
 /// How long everybody gets to carry a broadcast out before the next request.
 ///
@@ -97,9 +91,9 @@ impl Bus {
     pub(super) fn send_errand(&mut self, now: Duration, place: usize) -> bool {
         let Some(errand) = self.errands.remove(place) else { return false };
         let unit = errand.order.unit;
-        let known = self.units.iter().find(|known| known.id() == unit);
+        let known = self.units.iter_mut().find(|known| known.id() == unit);
         let broadcast = unit.0 == 0 && matches!(self.framing, Framing::Rtu(_));
-        let patience = match known {
+        let patience = match &known {
             _ if broadcast => BROADCAST_PAUSE,
             Some(known) => known.turnaround.patience(),
             None => self.response_timeout,
@@ -117,6 +111,9 @@ impl Bus {
             None => false,
         };
         if started {
+            if let Some(known) = known {
+                known.counts.requests = known.counts.requests.saturating_add(1);
+            }
             self.flight = Some(Flight::Errand { errand, sent: now });
         } else {
             self.end(&errand, Err(OrderError::Impossible));
@@ -174,13 +171,13 @@ impl Bus {
     }
 
     fn refused_errand(&mut self, now: Duration, mut errand: Errand, code: ExceptionCode) {
-        let busy = code == ExceptionCode::SERVER_DEVICE_BUSY || code == ExceptionCode::ACKNOWLEDGE;
-        if busy && errand.attempts < BUSY_TRIES {
-            errand.attempts = errand.attempts.saturating_add(1);
-            errand.not_before = now.saturating_add(BUSY_PAUSE);
-            self.errands.push_front(errand);
-        } else {
-            self.end(&errand, Err(OrderError::Failed(Reason::Exception(code))));
+        errand.attempts = errand.attempts.saturating_add(1);
+        match busy_pause(errand.attempts).filter(|_| is_busy(code)) {
+            Some(pause) => {
+                errand.not_before = now.saturating_add(pause);
+                self.errands.push_front(errand);
+            }
+            None => self.end(&errand, Err(OrderError::Failed(Reason::Exception(code)))),
         }
     }
 

@@ -219,6 +219,14 @@ impl Bus {
         self.fail_errands(Reason::Disconnected);
     }
 
+    /// Asks the owner for another wire, and sends nothing more over this one.
+    fn replace(&mut self, now: Duration, reason: Reason) {
+        if self.wire == Wire::Open {
+            self.wire = Wire::Awaited { until: now.saturating_add(REOPENING) };
+            self.events.push_back(Event::Replace { reason });
+        }
+    }
+
     /// Takes an order; it ends with [`Event::Ordered`].
     pub fn order(&mut self, order: Order) {
         self.errands.push_back(Errand::new(order));
@@ -234,7 +242,7 @@ impl Bus {
             self.settle(now, outcome);
         }
         if self.client.desynchronised() {
-            self.events.push_back(Event::Replace { reason: Reason::Malformed });
+            self.replace(now, Reason::Malformed);
         }
     }
 
@@ -346,6 +354,10 @@ impl Bus {
                 Permit::Ask => {}
                 Permit::NotBefore(until) => self.wake = self.wake.into_iter().chain([until]).min(),
                 Permit::Probe => {
+                    // A poll that is due is as good.
+                    if unit.tasks.iter().any(|&task| self.schedule.due(task, now)) {
+                        continue;
+                    }
                     let first = unit.tasks.iter().find_map(|&task| self.tasks.get(task)?.settings.wants.first());
                     let asked = self.jobs.iter().any(|job| job.unit == place);
                     if let (Some(&want), false) = (first, asked) {
@@ -394,21 +406,26 @@ impl Bus {
         best.map(|(_, choice)| choice)
     }
 
-    /// Returns when the next request of a job may go, after bringing forward one that may go now if there is one.
+    /// Returns when to look at a job again, which is now if its first request may go; brings one forward that may go now
+    /// if there is one.
     fn ready(&mut self, now: Duration, place: usize) -> Option<Duration> {
         let Self { jobs, units, tasks, client, .. } = self;
         let job = jobs.get_mut(place)?;
         let unit = units.get(job.unit)?;
-        let earliest = job.not_before.max(unit.ready_at);
-        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
         let front = *job.asks.front()?;
+        // Until then nothing can go, in whatever shape.
+        let earliest = job.not_before.max(unit.ready_at).max(client.silent_at());
+        if earliest > now {
+            return Some(earliest);
+        }
+        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
         let at = usable(front.request);
-        if at <= now || earliest > now || front.purpose != Purpose::Points {
-            return Some(earliest.max(at));
+        if at <= now || front.purpose != Purpose::Points {
+            return Some(at);
         }
         if let Some(other) = job.asks.iter().position(|ask| usable(ask.request) <= now) {
             job.asks.swap(0, other);
-            return Some(earliest);
+            return Some(now);
         }
         // The late answer to this request would look like its own: ask for a part of it, whose answer has another length.
         let wants = job.open(tasks, Some(front.request));
@@ -419,16 +436,18 @@ impl Bus {
                 job.asks.pop_front();
                 job.asks.push_front(Ask { request: high, ..front });
                 job.asks.push_front(Ask { request: low, ..front });
-                return Some(earliest);
+                return Some(now);
             }
         }
-        Some(earliest.max(at))
+        Some(at)
     }
 
     /// Makes a job of a due task and of the other due tasks of its unit.
     fn begin(&mut self, now: Duration, place: usize) {
         let Some(unit_place) = self.tasks.get(place).map(|task| task.settings.unit) else { return };
         let Some(unit) = self.units.get_mut(unit_place) else { return };
+        // In place of a probe that had no turn yet.
+        self.jobs.retain(|job| job.unit != unit_place || !job.parts.is_empty());
         let mut parts = Vec::new();
         for &task_place in &unit.tasks {
             let Some(task) = self.tasks.get(task_place) else { continue };

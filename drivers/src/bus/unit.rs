@@ -38,6 +38,8 @@ pub(super) struct Unit {
     pub(super) tasks: Vec<usize>,
     pub(super) memory: Memory,
     pub(super) breaker: Breaker,
+    /// The breaker's policy from the first answer on.
+    policy: Option<Policy>,
     pub(super) turnaround: Turnaround,
     /// What it is taken to need as long as it has not answered.
     usual_turnaround: Duration,
@@ -71,12 +73,14 @@ pub(super) struct Planned {
 
 impl Unit {
     pub(super) fn new(settings: UnitSettings, policy: Policy, turnaround: Turnaround, usual: Duration) -> Self {
+        let seed = u32::from(settings.unit.0);
         Self {
             check_at: settings.identity.map(|_| Duration::ZERO),
             settings,
             tasks: Vec::new(),
             memory: Memory::new(),
-            breaker: Breaker::new(policy),
+            breaker: Breaker::new(first_impression(policy)).spread_by(seed),
+            policy: Some(policy),
             turnaround,
             usual_turnaround: usual,
             ready_at: Duration::ZERO,
@@ -92,6 +96,15 @@ impl Unit {
 
     pub(super) const fn id(&self) -> UnitId {
         self.settings.unit
+    }
+
+    /// It has answered, be it with an exception. Returns whether it had been left alone until then.
+    pub(super) fn answered(&mut self) -> bool {
+        let back = self.breaker.answered();
+        if let Some(policy) = self.policy.take() {
+            self.breaker = Breaker::new(policy).spread_by(u32::from(self.settings.unit.0));
+        }
+        back
     }
 
     /// Says whether it must not be asked at present.
@@ -150,4 +163,12 @@ impl Unit {
         let total = requests.iter().map(|&request| cost.of(request)).sum();
         (requests, unreadable, total)
     }
+}
+
+/// Silences in a row after which a unit that has not answered since the start is left alone: each costs the whole response
+/// timeout, for nothing is known of its turnaround.
+const STRANGER_TRIPS_AFTER: u8 = 2;
+
+fn first_impression(policy: Policy) -> Policy {
+    Policy { trip_after: policy.trip_after.min(STRANGER_TRIPS_AFTER), ..policy }
 }

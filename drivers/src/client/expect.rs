@@ -1,9 +1,8 @@
 //! What the answer to a request must look like.
 
-/// Longest PDU: MODBUS Application Protocol V1.1b3 §4.1.
-pub(super) const MAX_PDU: usize = 253;
-/// Bit of the function code that marks an exception answer (§4.1).
-pub(super) const EXCEPTION: u8 = 0x80;
+use ganglion_protocols::modbus::Table;
+use ganglion_protocols::modbus::pdu::{EXCEPTION, MAX_PDU};
+
 /// Length of the longest answer whose bytes are all known beforehand: mask write register.
 const KNOWN: usize = 7;
 
@@ -195,14 +194,18 @@ const fn limited(length: usize) -> Length {
     if length <= MAX_PDU { Length::Is(length) } else { Length::No }
 }
 
-/// Returns the data bytes of `count` bits, padded to whole bytes; `None` unless 1..=2000 (§6.1).
+/// Returns the data bytes of `count` bits, padded to whole bytes; `None` for a count that cannot be read.
 fn bit_bytes(count: u16) -> Option<u8> {
-    if (1..=2000).contains(&count) { u8::try_from(count.div_ceil(8)).ok() } else { None }
+    if (1..=Table::Coil.max_items()).contains(&count) { u8::try_from(count.div_ceil(8)).ok() } else { None }
 }
 
-/// Returns the data bytes of `count` registers; `None` unless 1..=125 (§6.3).
+/// Returns the data bytes of `count` registers; `None` for a count that cannot be read.
 fn register_bytes(count: u16) -> Option<u8> {
-    if (1..=125).contains(&count) { u8::try_from(count.saturating_mul(2)).ok() } else { None }
+    if (1..=Table::HoldingRegister.max_items()).contains(&count) {
+        u8::try_from(count.saturating_mul(2)).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

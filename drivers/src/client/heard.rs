@@ -1,11 +1,9 @@
 //! The last bytes heard on a serial line.
 
-use ganglion_protocols::modbus::rtu::{MAX_FRAME, crc};
+use ganglion_protocols::modbus::pdu::EXCEPTION;
+use ganglion_protocols::modbus::rtu::{MAX_FRAME, MIN_FRAME, crc};
 
-use super::expect::{Answer, EXCEPTION, Expect};
-
-/// Shortest frame: unit, function, CRC.
-pub(super) const MIN_FRAME: usize = 4;
+use super::expect::{Answer, Expect};
 
 /// The last bytes heard. A byte further back than the longest frame belongs to no frame to come and drops out.
 #[derive(Clone, Debug)]

@@ -6,11 +6,12 @@ mod listen;
 use core::time::Duration;
 
 use ganglion_protocols::modbus::UnitId;
-use ganglion_protocols::modbus::rtu::{MAX_FRAME, crc};
+use ganglion_protocols::modbus::pdu::MAX_PDU;
+use ganglion_protocols::modbus::rtu::{Frame, MAX_FRAME, MIN_FRAME};
 
 use super::counts::{Counts, add};
-use super::expect::{Expect, MAX_PDU};
-use super::heard::{Heard, MIN_FRAME};
+use super::expect::Expect;
+use super::heard::Heard;
 use super::suspects::{Signature, Suspects};
 use super::timing::Timing;
 use super::{Failure, Outcome, StartError};
@@ -107,7 +108,8 @@ impl Rtu {
         pdu: &[u8],
         patience: Duration,
     ) -> Result<&[u8], StartError> {
-        let expect = Expect::of(pdu).ok_or(StartError::NotARequest { function: pdu.first().copied() })?;
+        let not_a_request = StartError::NotARequest { function: pdu.first().copied() };
+        let expect = Expect::of(pdu).ok_or(not_a_request)?;
         if unit.0 == BROADCAST && !matches!(expect.function(), 0x05 | 0x06 | 0x0F | 0x10 | 0x16) {
             return Err(StartError::BroadcastRead { function: expect.function() });
         }
@@ -123,7 +125,7 @@ impl Rtu {
         }
         self.forget_stale(now);
         self.heard.age();
-        self.sent_length = emit(unit.0, pdu, &mut self.sent);
+        self.sent_length = Frame::emit(unit, pdu, &mut self.sent).map_err(|_| not_a_request)?;
         self.sent_end = now.saturating_add(self.timing.characters(self.sent_length));
         let until = self.sent_end.saturating_add(patience);
         self.answer_length = 0;
@@ -239,26 +241,4 @@ impl Rtu {
             self.discard_noise(stale);
         }
     }
-}
-
-/// Writes the frame of a PDU and returns its length.
-fn emit(unit: u8, pdu: &[u8], out: &mut [u8; MAX_FRAME]) -> usize {
-    let mut length = 0_usize;
-    let mut put = |byte| {
-        if let Some(slot) = out.get_mut(length) {
-            *slot = byte;
-            length = length.saturating_add(1);
-        }
-    };
-    put(unit);
-    pdu.iter().copied().for_each(&mut put);
-    let body = pdu.len().saturating_add(1);
-    let check = crc(out.get(..body).unwrap_or_default());
-    for byte in check.to_le_bytes() {
-        if let Some(slot) = out.get_mut(length) {
-            *slot = byte;
-            length = length.saturating_add(1);
-        }
-    }
-    length
 }

@@ -6,21 +6,21 @@
 
 use core::time::Duration;
 
+use ganglion_protocols::modbus::pdu::{EXCEPTION, MAX_PDU};
 use ganglion_protocols::modbus::rtu::crc;
+use ganglion_protocols::modbus::tcp::{self, Frame, HEADER};
 use ganglion_protocols::modbus::{ExceptionCode, UnitId};
 
 use super::counts::{Counts, add};
-use super::expect::{EXCEPTION, Expect, Length, MAX_PDU};
+use super::expect::{Expect, Length};
 use super::{Failure, Outcome, StartError};
 
-/// Transaction, protocol, length, unit: Messaging on TCP/IP V1.0b §3.1.3.
-const HEADER: usize = 7;
 /// Bytes of the header before what its length counts.
-const BEFORE_UNIT: usize = 6;
-/// Longest frame, a CRC included.
-const MAX_FRAME: usize = 262;
+const BEFORE_UNIT: usize = HEADER - 1;
 /// Bytes of a CRC.
 const CHECK: usize = 2;
+/// Longest frame, a CRC included.
+const MAX_FRAME: usize = tcp::MAX_FRAME + CHECK;
 
 /// A client on a TCP connection.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Tcp {
     state: State,
     bytes: [u8; MAX_FRAME],
     length: usize,
-    sent: [u8; MAX_FRAME],
+    sent: [u8; tcp::MAX_FRAME],
     sent_length: usize,
     transaction: u16,
     /// CRC that the last frame would have had on a serial line: it may follow.
@@ -63,7 +63,7 @@ impl Tcp {
             state: State::Idle,
             bytes: [0; MAX_FRAME],
             length: 0,
-            sent: [0; MAX_FRAME],
+            sent: [0; tcp::MAX_FRAME],
             sent_length: 0,
             transaction: 0,
             tail: None,
@@ -93,7 +93,8 @@ impl Tcp {
         pdu: &[u8],
         patience: Duration,
     ) -> Result<&[u8], StartError> {
-        let expect = Expect::of(pdu).ok_or(StartError::NotARequest { function: pdu.first().copied() })?;
+        let not_a_request = StartError::NotARequest { function: pdu.first().copied() };
+        let expect = Expect::of(pdu).ok_or(not_a_request)?;
         if !matches!(self.state, State::Idle) {
             return Err(StartError::Busy);
         }
@@ -105,14 +106,7 @@ impl Tcp {
         if self.tail == Some(self.transaction.to_be_bytes()) {
             self.transaction = self.transaction.wrapping_add(1);
         }
-        let [high, low] = self.transaction.to_be_bytes();
-        let counted = u16::try_from(pdu.len().saturating_add(1)).unwrap_or(u16::MAX).to_be_bytes();
-        let header = [high, low, 0, 0, counted[0], counted[1], unit.0];
-        self.sent_length = 0;
-        for (slot, &byte) in self.sent.iter_mut().zip(header.iter().chain(pdu)) {
-            *slot = byte;
-            self.sent_length = self.sent_length.saturating_add(1);
-        }
+        self.sent_length = Frame::emit(self.transaction, unit, pdu, &mut self.sent).map_err(|_| not_a_request)?;
         self.answer_length = 0;
         self.state =
             State::AwaitingAnswer { unit: unit.0, expect, sent_at: now, deadline: now.saturating_add(patience) };

@@ -222,6 +222,10 @@ impl Memory {
 
     /// Ends the verdicts whose time is over, so that the next plan tries again. Says whether that changes a plan.
     pub fn expire(&mut self, now: Duration) -> bool {
+        // It is asked all the time, and hardly ever is there something.
+        if !self.terms().any(|term| term.is_over(now)) {
+            return false;
+        }
         let before = self.bounds();
         for place in &mut self.places {
             place.term.lapse(now);
@@ -402,6 +406,12 @@ impl Memory {
         } else {
             insert(&mut self.points, point, |point| point.term.rank());
         }
+    }
+
+    fn terms(&self) -> impl Iterator<Item = Term> {
+        let lengths = [self.registers.bad, self.bits.bad].into_iter().flatten().map(|bad| bad.term);
+        let places = self.places.iter().map(|place| place.term);
+        places.chain(self.points.iter().map(|point| point.term)).chain(lengths)
     }
 
     /// What a plan depends on, apart from the cuts.

@@ -60,6 +60,11 @@ impl Term {
         self.running && now < self.until
     }
 
+    /// Says whether it is to lapse or to be forgotten.
+    pub(super) fn is_over(self, now: Duration) -> bool {
+        if self.running { now >= self.until } else { self.is_forgotten(now) }
+    }
+
     /// Says whether even the confirmations are to be forgotten.
     pub(super) fn is_forgotten(self, now: Duration) -> bool {
         !self.running && now >= self.until.saturating_add(LONGEST)

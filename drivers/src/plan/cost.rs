@@ -5,6 +5,7 @@ use core::time::Duration;
 use ganglion_protocols::modbus::Table;
 
 use super::ReadRequest;
+use crate::nanos;
 
 /// The bus time of requests to one unit. Sums saturate; a plan is exact as long as all of it lasts less than 584
 /// years.
@@ -28,7 +29,7 @@ impl Cost {
     pub fn rtu(character: Duration, gap: Duration, turnaround: Duration) -> Self {
         let frames = character.saturating_mul(8 + 5);
         let exchange = frames.saturating_add(gap.saturating_mul(2)).saturating_add(turnaround);
-        Self { exchange: nanoseconds(exchange), byte: nanoseconds(character) }
+        Self { exchange: nanos(exchange), byte: nanos(character) }
     }
 
     /// Returns the cost on TCP, where data is nearly free: 80 ns for a byte, as on a 100 Mbit/s Ethernet.
@@ -36,7 +37,7 @@ impl Cost {
     /// `turnaround` is the time from the request to its answer.
     #[must_use]
     pub fn tcp(turnaround: Duration) -> Self {
-        Self { exchange: nanoseconds(turnaround), byte: 80 }
+        Self { exchange: nanos(turnaround), byte: 80 }
     }
 
     /// Returns what one request costs.
@@ -83,8 +84,4 @@ impl Bytes {
         let start = u64::from(start);
         if self.bits { start.saturating_add(lane as u64) >> 3 } else { start.saturating_mul(2) }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ mod bench;
 mod line;
 mod orders;
 mod periods;
+mod tcp;
 mod troubles;
 
 use std::time::Duration;

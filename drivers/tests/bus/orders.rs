@@ -236,3 +236,17 @@ fn what_no_request_can_be_is_refused_at_once() {
         assert_eq!(desk.ended(), Some((id, Err(OrderError::Impossible))));
     }
 }
+
+#[test]
+fn a_poll_that_can_be_asked_in_another_shape_waits_for_the_silence_only() {
+    let mut desk = Desk::with(vec![(0, secs(100), registers(0..4))]);
+    desk.now = secs(6);
+    desk.expect(1, &[3, 0, 0, 0, 4]);
+    desk.order(1, 2, Deed::Read(holding(0, 1)));
+    // Unit 1 does not answer, and the order goes first.
+    desk.expect(2, &[3, 0, 0, 0, 1]);
+    desk.answer(2, &[3, 2, 0, 7]);
+    let answered = desk.now;
+    desk.expect(1, &[3, 0, 0, 0, 3]);
+    assert!(desk.now - answered < ms(10), "{:?}", desk.now - answered);
+}

@@ -49,6 +49,36 @@ fn a_dead_unit_takes_its_share_of_the_bus_and_no_more_and_still_makes_samples() 
 }
 
 #[test]
+fn many_dead_units_have_one_share_of_the_bus_together() {
+    let ids: Vec<u8> = (1..=21).collect();
+    let tasks = (0..21).map(|unit| (unit, secs(1), registers(0..10))).collect();
+    let dead = units(1..=21).into_iter().map(|unit| Unit { dead: unit.id > 1, ..unit }).collect();
+    let mut bench = Bench::new(settings(&ids, tasks), dead, Faults::default(), 1);
+    let spent = |bench: &mut Bench| -> Duration {
+        bench.bus.overview(bench.now).units[1..].iter().map(|unit| unit.counts.bus_time).sum()
+    };
+    // Until each was found dead, and was asked once since all are known to be.
+    bench.run(secs(600));
+    let before = spent(&mut bench);
+    bench.run(secs(3600));
+    let spent = spent(&mut bench) - before;
+    println!("20 dead units cost {spent:?} of 3000 s");
+    assert!(spent <= secs(150) + 20 * ms(500), "{spent:?} of 3000 s");
+}
+
+#[test]
+fn a_dead_unit_is_asked_once_a_pause_whatever_else_the_line_carries() {
+    let tasks = (0..4).map(|unit| (unit, if unit == 2 { ms(100) } else { ms(500) }, registers(0..60))).collect();
+    let units = units(1..=4).into_iter().map(|unit| Unit { dead: unit.id == 3, ..unit }).collect();
+    let mut bench = Bench::new(settings(&[1, 2, 3, 4], tasks), units, Faults::default(), 1);
+    bench.run(secs(3600));
+    let asked: Vec<Duration> = bench.sent.iter().filter(|sent| sent.unit == 3).map(|sent| sent.at).collect();
+    // Six in a row, then alone: a pause is at least nineteen times the half second that it costs.
+    assert!(asked.len() > 60, "{}", asked.len());
+    assert!(asked[5..].windows(2).all(|pair| pair[1] - pair[0] > ms(9_500)), "{asked:?}");
+}
+
+#[test]
 fn with_one_percent_each_of_drops_flips_and_noise_90_percent_of_the_seconds_are_covered() {
     let tasks = (0..4).map(|unit| (unit, secs(1), registers(0..60))).collect();
     let faults = Faults { drop: 10_000, flip: 10_000, stray: 10_000, ..Faults::default() };
@@ -89,6 +119,21 @@ fn an_exception_inside_a_block_costs_the_hole_and_shifts_nothing() {
     assert_eq!(bench.wrong, 0);
     let last: BTreeSet<_> = bench.sent.iter().rev().take(6).map(|sent| sent.read).collect();
     assert_eq!(last, BTreeSet::from([holding(0, 20), holding(23, 37)]), "two requests a poll are left");
+}
+
+#[test]
+fn what_one_poll_has_learnt_costs_another_of_the_same_unit_nothing() {
+    let long: Vec<_> = registers(0..10).into_iter().chain(registers(100..110)).collect();
+    let mut both = settings(&[1], vec![(0, secs(1), long), (0, ms(130), registers(100..106))]);
+    both.units[0].bridge = 0;
+    let holed = vec![Unit { hole: 102..103, ..units(1..=1).remove(0) }];
+    let mut bench = Bench::new(both, holed, Faults::default(), 1);
+    // What was learnt lapses and is learnt again, at a different moment of the other poll each time.
+    bench.run(secs(6 * 3600));
+    for sampled in bench.samples.iter().filter(|sampled| sampled.task == 0) {
+        let read = sampled.states.iter().filter(|state| state.is_none()).count();
+        assert_eq!(read, 19, "at {:?}: {:?}", sampled.at, sampled.states);
+    }
 }
 
 #[test]
@@ -174,7 +219,8 @@ fn what_is_under_way_when_a_new_wire_takes_the_place_of_the_old_one_is_asked_aga
     for round in 0..100 {
         // Somewhere inside an exchange, each time elsewhere.
         bench.run(ms(3000 * round + 1000 + 17 * (round % 59)));
-        bench.line.deliver(bench.now + ms(100));
+        // The end of an answer, never so much that the request after it is spoiled as well.
+        bench.line.deliver(bench.now + ms(20));
         bench.run(bench.now + ms(200));
         bench.bus.connected(bench.now);
     }

@@ -8,10 +8,12 @@
 use core::time::Duration;
 
 use ganglion_protocols::modbus::ExceptionCode;
+use ganglion_protocols::modbus::pdu::EXCEPTION;
+use ganglion_protocols::modbus::rtu::MIN_FRAME;
 
 use super::super::counts::add;
-use super::super::expect::{Answer, EXCEPTION, Expect, Length};
-use super::super::heard::{MIN_FRAME, is_exception};
+use super::super::expect::{Answer, Expect, Length};
+use super::super::heard::is_exception;
 use super::super::suspects::Signature;
 use super::super::{Failure, Outcome};
 use super::exchange::{Begun, Exchange};

@@ -1,8 +1,7 @@
 //! What the kernel offers and no library here wraps: for serial ports exclusive use, any bit rate, low latency and
 //! RS-485; for TCP how soon a silent peer is given up; and tokio's reactor for files.
 //!
-//! Only here does this module use `unsafe`. serial2 has the RS-485 calls but no exclusive use, tokio-serial the reverse,
-//! neither has low latency, and tokio-serial does not keep the error number that tells a held port from a missing one.
+//! Only here does this module use `unsafe`. Why no library for serial ports: docs/dependencies.md.
 #![allow(unsafe_code, reason = "these calls have no safe wrapper in the libraries used here")]
 
 use std::fs::File;
