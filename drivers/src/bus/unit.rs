@@ -39,6 +39,8 @@ pub(super) struct Unit {
     pub(super) memory: Memory,
     pub(super) breaker: Breaker,
     pub(super) turnaround: Turnaround,
+    /// What it is taken to need as long as it has not answered.
+    usual_turnaround: Duration,
     /// End of the silence it needs.
     pub(super) ready_at: Duration,
     /// When its identity is to be checked next.
@@ -68,14 +70,15 @@ pub(super) struct Planned {
 }
 
 impl Unit {
-    pub(super) fn new(settings: UnitSettings, policy: Policy, timeout: Duration, shortest: Duration) -> Self {
+    pub(super) fn new(settings: UnitSettings, policy: Policy, turnaround: Turnaround, usual: Duration) -> Self {
         Self {
             check_at: settings.identity.map(|_| Duration::ZERO),
             settings,
             tasks: Vec::new(),
             memory: Memory::new(),
             breaker: Breaker::new(policy),
-            turnaround: Turnaround::new(timeout, shortest),
+            turnaround,
+            usual_turnaround: usual,
             ready_at: Duration::ZERO,
             wrong: false,
             hung_up: false,
@@ -96,17 +99,22 @@ impl Unit {
         matches!(self.breaker.permit(now), Permit::NotBefore(_))
     }
 
+    /// Returns how long it usually takes to begin its answer.
+    pub(super) fn typical(&self) -> Duration {
+        if self.counts.answered == 0 { self.usual_turnaround } else { self.turnaround.typical() }
+    }
+
     /// Says whether the plans rest on what is no longer so.
     pub(super) fn outdated(&self) -> bool {
         let half = self.planned_with.checked_div(2).unwrap_or_default();
-        let otherwise = self.turnaround.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
+        let otherwise = self.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
         otherwise || self.planned_on != self.memory.changed()
     }
 
     /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
     pub(super) fn planned(&mut self, now: Duration, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
         if self.outdated() {
-            self.planned_with = self.turnaround.typical();
+            self.planned_with = self.typical();
             self.planned_on = self.memory.changed();
             self.plans.clear();
         }
