@@ -177,7 +177,7 @@ impl Bus {
                 errand.not_before = now.saturating_add(pause);
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(OrderError::Failed(Reason::Exception(code)))),
+            None => self.fail(&errand, Reason::Exception(code)),
         }
     }
 
@@ -198,14 +198,25 @@ impl Bus {
                 errand.attempts = 0;
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(OrderError::Failed(reason))),
+            None => self.fail(&errand, reason),
         }
     }
 
     pub(super) fn fail_errands(&mut self, reason: Reason) {
         for errand in core::mem::take(&mut self.errands) {
-            self.end(&errand, Err(OrderError::Failed(reason)));
+            self.fail(&errand, reason);
         }
+    }
+
+    /// Ends an errand whose last request had no usable answer: what a unit has confirmed stays confirmed.
+    fn fail(&mut self, errand: &Errand, reason: Reason) {
+        let error = match errand.step {
+            Step::Ask => OrderError::Failed(reason),
+            Step::ReadBack { confirmed: Ok(()), .. } => OrderError::NotReadBack(reason),
+            // The write itself went wrong; that is what is told, not how looking after it did.
+            Step::ReadBack { confirmed: Err(first), .. } => OrderError::Failed(first),
+        };
+        self.end(errand, Err(error));
     }
 
     fn end(&mut self, errand: &Errand, result: Result<Done, OrderError>) {

@@ -130,6 +130,8 @@ pub enum OrderError {
         /// What it holds.
         found: u16,
     },
+    /// It was confirmed, but what was written could not be read back: no answer, or an exception.
+    NotReadBack(Reason),
     /// It cannot be asked: too many items, past the end of the table, or a read for everybody.
     Impossible,
 }
@@ -141,6 +143,7 @@ impl fmt::Display for OrderError {
             Self::Differs { address, wrote, found } => {
                 write!(f, "confirmed, but {address} holds {found} where {wrote} was written")
             }
+            Self::NotReadBack(reason) => write!(f, "written and confirmed, but it could not be read back: {reason}"),
             Self::Impossible => f.write_str("no such request exists"),
         }
     }
