@@ -135,11 +135,11 @@ fn working_memory_that_is_too_short_is_an_error() {
 }
 
 #[test]
-fn an_exchange_at_9600_baud_costs_its_frames_its_silences_and_the_turnaround() {
+fn an_exchange_at_9600_baud_costs_its_frames_the_turnaround_and_the_silence_after_it() {
     let (character, gap) = (Duration::from_micros(1000), Duration::from_micros(3500));
     let cost = Cost::rtu(character, gap, Duration::from_millis(10));
-    assert_eq!(cost.of(want(HoldingRegister, 0, 10)), Duration::from_millis(8 + 5 + 20 + 7 + 10));
-    assert_eq!(cost.of(want(Coil, 0, 9)), Duration::from_millis(8 + 5 + 2 + 7 + 10));
+    assert_eq!(cost.of(want(HoldingRegister, 0, 10)), Duration::from_micros(1000 * (8 + 5 + 20 + 10) + 3500));
+    assert_eq!(cost.of(want(Coil, 0, 9)), Duration::from_micros(1000 * (8 + 5 + 2 + 10) + 3500));
 }
 
 /// A random device and what is wanted of it.

@@ -47,11 +47,12 @@ pub enum LineCost {
 }
 
 impl LineCost {
-    /// Returns the cost model of a unit that takes `turnaround` to answer.
+    /// Returns the cost model of a unit whose answer's first byte was received `turnaround` after the end of the request: on a
+    /// serial line the time of that character is in it, and counts once.
     #[must_use]
     pub fn with(self, turnaround: Duration) -> Cost {
         match self {
-            Self::Rtu { character, gap } => Cost::rtu(character, gap, turnaround),
+            Self::Rtu { character, gap } => Cost::rtu(character, gap, turnaround.saturating_sub(character)),
             Self::Tcp => Cost::tcp(turnaround),
         }
     }

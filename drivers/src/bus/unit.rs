@@ -119,12 +119,12 @@ impl Unit {
 
     /// Says whether the plans rest on what is no longer so.
     pub(super) fn outdated(&self) -> bool {
-        let half = self.planned_with.checked_div(2).unwrap_or_default();
-        let otherwise = self.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
+        let tenth = self.planned_with.checked_div(10).unwrap_or_default();
+        let otherwise = self.typical().abs_diff(self.planned_with) > tenth.max(Duration::from_millis(1));
         otherwise || self.planned_on != self.memory.changed()
     }
 
-    /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
+    /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a tenth.
     pub(super) fn planned(&mut self, now: Duration, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
         if self.outdated() {
             self.planned_with = self.typical();

@@ -18,17 +18,17 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Returns the cost on a serial line: 8 characters of request and 5 of answer around the data, the silence after
-    /// each, and the time the unit takes to answer.
+    /// Returns the cost on a serial line: 8 characters of request and 5 of answer around the data, the time the unit takes
+    /// to answer, and the silence before the next request.
     ///
     /// `character` is the time of one character, `gap` the silence between frames, `turnaround` the time from the end
-    /// of a request to the begin of its answer.
+    /// of a request to the begin of its answer; the silence by which the unit knows the end is in it.
     ///
     /// Source: MODBUS over Serial Line V1.02 §2.5.1; Application Protocol V1.1b3 §6.1 to §6.4.
     #[must_use]
     pub fn rtu(character: Duration, gap: Duration, turnaround: Duration) -> Self {
         let frames = character.saturating_mul(8 + 5);
-        let exchange = frames.saturating_add(gap.saturating_mul(2)).saturating_add(turnaround);
+        let exchange = frames.saturating_add(gap).saturating_add(turnaround);
         Self { exchange: nanos(exchange), byte: nanos(character) }
     }
 
