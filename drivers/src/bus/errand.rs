@@ -40,6 +40,15 @@ impl Errand {
         Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO }
     }
 
+    /// Returns what is true of the order when its present step ends for this reason.
+    const fn failed(&self, reason: Reason) -> OrderError {
+        match self.step {
+            Step::Ask => OrderError::Failed(reason),
+            Step::ReadBack { confirmed: Ok(()), .. } => OrderError::Unverified(reason),
+            Step::ReadBack { confirmed: Err(why), .. } => OrderError::Failed(why),
+        }
+    }
+
     /// Writes the PDU of the next request; `None` if no such request exists.
     fn pdu<'a>(&self, out: &'a mut [u8; MAX_PDU]) -> Option<&'a [u8]> {
         let read = |request: ReadRequest, out: &mut [u8; MAX_PDU]| {
@@ -177,7 +186,7 @@ impl Bus {
                 errand.not_before = now.saturating_add(pause);
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(OrderError::Failed(Reason::Exception(code)))),
+            None => self.end(&errand, Err(errand.failed(Reason::Exception(code)))),
         }
     }
 
@@ -198,13 +207,13 @@ impl Bus {
                 errand.attempts = 0;
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(OrderError::Failed(reason))),
+            None => self.end(&errand, Err(errand.failed(reason))),
         }
     }
 
     pub(super) fn fail_errands(&mut self, reason: Reason) {
         for errand in core::mem::take(&mut self.errands) {
-            self.end(&errand, Err(OrderError::Failed(reason)));
+            self.end(&errand, Err(errand.failed(reason)));
         }
     }
 
