@@ -52,6 +52,8 @@ pub struct Slot {
     /// From when it is entitled to its turn: `begin`, or later if it is stretched.
     entitled: u64,
     missed: u64,
+    /// Since when it is called for out of turn.
+    called: Option<u64>,
     /// Deadline of the slot that is being served.
     serving: Option<u64>,
     /// Whether it was never served.
@@ -78,6 +80,7 @@ impl Slot {
             successor: u64::MAX,
             entitled: u64::MAX,
             missed: 0,
+            called: None,
             serving: None,
             first: true,
         }
@@ -98,7 +101,12 @@ impl Slot {
     }
 
     fn due(&self, now: u64) -> bool {
-        self.serving.is_none() && self.begin <= now
+        self.serving.is_none() && self.next() <= now
+    }
+
+    /// Returns when it is or was due.
+    fn next(&self) -> u64 {
+        self.called.map_or(self.begin, |called| called.min(self.begin))
     }
 
     fn deadline(&self, floor: u64) -> u64 {
@@ -121,8 +129,11 @@ impl Slot {
         // Served before it was entitled to it, because the bus was idle: a gift, which is not held against it.
         let entitled = self.entitled.min(now);
         self.catch_up(now);
-        self.begin = self.successor;
-        self.successor = self.begin.saturating_add(self.interval);
+        // A turn out of turn leaves the coming slot as it is.
+        if self.called.take().is_none() || self.begin <= now {
+            self.begin = self.successor;
+            self.successor = self.begin.saturating_add(self.interval);
+        }
         self.entitled = self.begin.max(entitled.saturating_add(floor));
         self.first = false;
         core::mem::take(&mut self.missed)
@@ -213,7 +224,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
     pub fn call(&mut self, place: usize, now: Duration) {
         let now = nanos(now);
         if let Some(slot) = self.slots.as_mut().get_mut(place).filter(|slot| slot.serving.is_none()) {
-            slot.begin = slot.begin.min(now);
+            slot.called = Some(slot.next().min(now));
             slot.entitled = slot.entitled.min(now);
         }
     }
@@ -233,7 +244,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
     }
 
     fn begins(&self) -> impl Iterator<Item = u64> {
-        self.slots.as_ref().iter().filter(|slot| slot.serving.is_none()).map(|slot| slot.begin)
+        self.slots.as_ref().iter().filter(|slot| slot.serving.is_none()).map(Slot::next)
     }
 
     /// Stretches the intervals shorter than `floor` to it, or none. Turns become due as before; what changes is which are
@@ -242,7 +253,7 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Schedule<S> {
         let floor = floor.map_or(0, nanos);
         let less = self.floor.saturating_sub(floor);
         for slot in self.slots.as_mut() {
-            slot.entitled = slot.entitled.saturating_sub(less).max(slot.begin);
+            slot.entitled = slot.entitled.saturating_sub(less).max(slot.next());
         }
         self.floor = floor;
     }

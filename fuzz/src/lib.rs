@@ -7,6 +7,7 @@
 //!
 //! **Add a target** with one row in [`TARGETS`].
 
+mod client;
 mod identifier;
 mod modbus;
 mod record;
@@ -29,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "modbus-tcp", run: modbus::tcp, seeds: modbus::tcp_frames },
     Target { name: "modbus-ascii", run: modbus::ascii, seeds: modbus::ascii_frames },
     Target { name: "modbus-values", run: modbus::values, seeds: modbus::registers },
+    Target { name: "modbus-client", run: client::run, seeds: client::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },
     Target { name: "identifier", run: identifier::run, seeds: identifier::seeds },
 ];

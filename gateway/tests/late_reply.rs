@@ -2,8 +2,11 @@
 //!
 //! Kernel pseudo-terminals, each with units that hold about a third of their answers back beyond the response timeout,
 //! and lose, repeat, shorten, lengthen, disguise or garble others. Every register's value says which unit and address it
-//! comes from, so a value taken from another request's answer is seen. What is asked again in parts has even lengths, and
-//! answers of a wrong length are odd: a wrong answer that comes late is like no other that is asked for.
+//! comes from, so a value taken from another request's answer is seen.
+//!
+//! An answer that is late and wrong at once, in the name of another unit that is asked or as long as the answer to another
+//! request, is what nobody can tell from a right one. So those that are disguised bear the name of a unit that nobody
+//! asks, and a wrong length is odd where everything asked for is even, in parts too.
 
 mod bench;
 #[path = "bench/line.rs"]
@@ -32,8 +35,8 @@ struct Injected {
 
 struct Outcome {
     polls: u64,
-    answered: u64,
-    wrong: u64,
+    answered: usize,
+    wrong: usize,
     late: u64,
     other: u64,
 }
@@ -86,18 +89,14 @@ async fn poll_faulty_lines(late_reply: Duration, enough: u64, until_wrong: bool)
         let sample = acquisition.sample().await;
         assert!(!sample.states.contains(&Some(Reason::Disconnected)), "no line was cut");
         outcome.polls += 1;
-        outcome.answered += count(sample.states.iter().filter(|state| state.is_none()).count());
-        outcome.wrong += count(acquisition.wrong(&sample, |unit, _, address| truth(unit, address)).len());
+        outcome.answered += sample.states.iter().filter(|state| state.is_none()).count();
+        outcome.wrong += acquisition.wrong(&sample, |unit, _, address| truth(unit, address)).len();
     }
     acquisition.end().await;
     drop(lines);
     outcome.late = injected.late.load(Ordering::Relaxed);
     outcome.other = injected.other.load(Ordering::Relaxed);
     outcome
-}
-
-fn count(many: usize) -> u64 {
-    u64::try_from(many).expect("a count")
 }
 
 fn say(heard: &Heard, random: &mut fastrand::Rng, injected: &Injected) -> Vec<Said> {

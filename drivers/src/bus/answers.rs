@@ -107,7 +107,7 @@ impl Bus {
                 self.stretch(now);
             }
             self.doubt_connection(now);
-        } else if unit.breaker.answered() {
+        } else if unit.answered() {
             for &task in &unit.tasks {
                 if self.tasks.get(task).is_some_and(|task| task.missed_out) {
                     self.schedule.call(task, now);

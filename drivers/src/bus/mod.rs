@@ -49,6 +49,7 @@ use crate::client::{Client, Counts, Framing};
 use crate::learn::Fact;
 use crate::plan::ReadRequest;
 use crate::schedule::{Schedule, Slot, stretch_floor};
+use crate::turnaround::Turnaround;
 
 /// Time after which a unit's identity is checked again.
 const IDENTITY_EVERY: Duration = Duration::from_secs(60);
@@ -114,8 +115,19 @@ impl Bus {
     /// Begins with nothing known and not connected; the first slots of the tasks are spread from `now` on.
     #[must_use]
     pub fn new(now: Duration, settings: Settings) -> Self {
-        let Settings { framing, line, response_timeout, shortest_wait, retries, breaker, units, tasks } = settings;
-        let unit = |settings| Unit::new(settings, breaker, response_timeout, shortest_wait);
+        let Settings {
+            framing,
+            line,
+            response_timeout,
+            shortest_wait,
+            usual_turnaround,
+            retries,
+            breaker,
+            units,
+            tasks,
+        } = settings;
+        let unit =
+            |settings| Unit::new(settings, breaker, Turnaround::new(response_timeout, shortest_wait), usual_turnaround);
         let mut units: Vec<Unit> = units.into_iter().map(unit).collect();
         for (place, task) in tasks.iter().enumerate() {
             if let Some(unit) = units.get_mut(task.unit) {

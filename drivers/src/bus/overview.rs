@@ -98,7 +98,7 @@ impl Unit {
             unit: self.id(),
             state: self.breaker.state(),
             patience: self.turnaround.patience(),
-            turnaround: self.turnaround.typical(),
+            turnaround: self.typical(),
             wrong_device: self.wrong,
             max_registers: limits.max_registers,
             max_bits: limits.max_bits,

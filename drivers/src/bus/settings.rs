@@ -20,6 +20,8 @@ pub struct Settings {
     pub response_timeout: Duration,
     /// Shortest wait for the first byte of an answer, however quick the unit has been.
     pub shortest_wait: Duration,
+    /// What a unit is taken to need before it begins its answer, as long as it has not answered.
+    pub usual_turnaround: Duration,
     /// How often a request without a usable answer is asked again within one poll.
     pub retries: u8,
     /// When a silent unit is asked.

@@ -38,7 +38,11 @@ pub(super) struct Unit {
     pub(super) tasks: Vec<usize>,
     pub(super) memory: Memory,
     pub(super) breaker: Breaker,
+    /// The breaker's policy from the first answer on.
+    policy: Option<Policy>,
     pub(super) turnaround: Turnaround,
+    /// What it is taken to need as long as it has not answered.
+    usual_turnaround: Duration,
     /// End of the silence it needs.
     pub(super) ready_at: Duration,
     /// When its identity is to be checked next.
@@ -68,15 +72,17 @@ pub(super) struct Planned {
 }
 
 impl Unit {
-    pub(super) fn new(settings: UnitSettings, policy: Policy, timeout: Duration, shortest: Duration) -> Self {
+    pub(super) fn new(settings: UnitSettings, policy: Policy, turnaround: Turnaround, usual: Duration) -> Self {
         let seed = u32::from(settings.unit.0);
         Self {
             check_at: settings.identity.map(|_| Duration::ZERO),
             settings,
             tasks: Vec::new(),
             memory: Memory::new(),
-            breaker: Breaker::new(policy).spread_by(seed),
-            turnaround: Turnaround::new(timeout, shortest),
+            breaker: Breaker::new(first_impression(policy)).spread_by(seed),
+            policy: Some(policy),
+            turnaround,
+            usual_turnaround: usual,
             ready_at: Duration::ZERO,
             wrong: false,
             hung_up: false,
@@ -92,22 +98,36 @@ impl Unit {
         self.settings.unit
     }
 
+    /// It has answered, be it with an exception. Returns whether it had been left alone until then.
+    pub(super) fn answered(&mut self) -> bool {
+        let back = self.breaker.answered();
+        if let Some(policy) = self.policy.take() {
+            self.breaker = Breaker::new(policy).spread_by(u32::from(self.settings.unit.0));
+        }
+        back
+    }
+
     /// Says whether it must not be asked at present.
     pub(super) fn refrains(&self, now: Duration) -> bool {
         matches!(self.breaker.permit(now), Permit::NotBefore(_))
     }
 
+    /// Returns how long it usually takes to begin its answer.
+    pub(super) fn typical(&self) -> Duration {
+        if self.counts.answered == 0 { self.usual_turnaround } else { self.turnaround.typical() }
+    }
+
     /// Says whether the plans rest on what is no longer so.
     pub(super) fn outdated(&self) -> bool {
         let half = self.planned_with.checked_div(2).unwrap_or_default();
-        let otherwise = self.turnaround.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
+        let otherwise = self.typical().abs_diff(self.planned_with) > half.max(Duration::from_millis(1));
         otherwise || self.planned_on != self.memory.changed()
     }
 
     /// Returns the plan of a set of tasks; the same until something is learnt or the unit's turnaround changes by a half.
     pub(super) fn planned(&mut self, now: Duration, tasks: &[usize], wants: &[ReadRequest], line: LineCost) -> Planned {
         if self.outdated() {
-            self.planned_with = self.turnaround.typical();
+            self.planned_with = self.typical();
             self.planned_on = self.memory.changed();
             self.plans.clear();
         }
@@ -143,4 +163,12 @@ impl Unit {
         let total = requests.iter().map(|&request| cost.of(request)).sum();
         (requests, unreadable, total)
     }
+}
+
+/// Silences in a row after which a unit that has not answered since the start is left alone: each costs the whole response
+/// timeout, for nothing is known of its turnaround.
+const STRANGER_TRIPS_AFTER: u8 = 2;
+
+fn first_impression(policy: Policy) -> Policy {
+    Policy { trip_after: policy.trip_after.min(STRANGER_TRIPS_AFTER), ..policy }
 }

@@ -363,3 +363,20 @@ proptest! {
         prop_assert!(floor.is_none_or(|floor| floor > Duration::ZERO));
     }
 }
+
+#[test]
+fn turns_out_of_turn_leave_the_coming_slot_where_it_is() {
+    let mut schedule = Schedule::new([Slot::every(ms(60_000))], ms(0));
+    assert_eq!(turn(&mut schedule, ms(0), ms(10)), Some((0, 0)));
+    // A wire that comes and goes: each time the task is called for.
+    for round in 1..=20 {
+        let now = ms(2_000 * round);
+        schedule.call(0, now);
+        assert_eq!(schedule.wake(), Some(now));
+        assert_eq!(turn(&mut schedule, now, ms(10)), Some((0, 0)));
+    }
+    assert_eq!(schedule.wake(), Some(ms(60_000)));
+    schedule.call(0, ms(59_000));
+    assert_eq!(turn(&mut schedule, ms(61_000), ms(10)), Some((0, 0)), "its slot has come meanwhile: one turn for both");
+    assert_eq!(schedule.wake(), Some(ms(120_000)));
+}

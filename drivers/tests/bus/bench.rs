@@ -47,6 +47,7 @@ pub(crate) fn settings(units: &[u8], tasks: Vec<(usize, Duration, Vec<ReadReques
         line: LineCost::Rtu { character: character(), gap: gap() },
         response_timeout: ms(500),
         shortest_wait: ms(50),
+        usual_turnaround: ms(10),
         retries: 2,
         breaker: Policy { share_percent: 5, trip_after: 6, longest_pause: secs(60) },
         units: units.iter().map(|&unit| unit_settings(unit)).collect(),

@@ -74,7 +74,7 @@ impl BusTask {
             to_keep: None,
             kept: None,
         };
-        running.task.trace.record(&running.task.bus.name, Moment::Started);
+        running.note(Duration::ZERO, Moment::Started);
         running.run().await;
     }
 }
@@ -140,6 +140,7 @@ impl Running {
                 Some(call) = self.calls.recv(), if self.waiting.len() < ORDERS => self.take(call),
                 () = self.timer.until(deadline) => {
                     let now = self.now();
+                    self.note(now, Moment::Woken);
                     self.engine.handle_timeout(now);
                 }
             }
@@ -151,6 +152,11 @@ impl Running {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Writes down what the engine is told, and when.
+    fn note(&self, now: Duration, moment: Moment<'_>) {
+        self.task.trace.record_at(self.start + now, &self.task.bus.name, moment);
     }
 
     /// Sends the next frame. Returns false when there is nothing to send.
@@ -168,7 +174,7 @@ impl Running {
         }
         let now = self.now();
         let Some(frame) = self.engine.poll_transmit(now) else { return false };
-        self.task.trace.record(&self.task.bus.name, Moment::Sent(frame));
+        self.task.trace.record_at(self.start + now, &self.task.bus.name, Moment::Sent(frame));
         if self.connection.write(frame).await.is_err() {
             self.lost();
         }
@@ -177,16 +183,15 @@ impl Running {
 
     fn happened(&mut self, event: Event, buffer: &[u8]) {
         let now = self.now();
-        let (name, trace) = (&self.task.bus.name, &self.task.trace);
         match event {
             Event::Opened => {
-                trace.record(name, Moment::Opened);
+                self.note(now, Moment::Opened);
                 self.observed.connected = true;
                 self.engine.connected(now);
             }
             Event::Received(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
-                trace.record(name, Moment::Received(bytes));
+                self.note(now, Moment::Received(bytes));
                 let before = answers(self.engine.counts());
                 self.engine.handle_bytes(now, bytes);
                 if answers(self.engine.counts()) > before {
@@ -195,7 +200,7 @@ impl Running {
             }
             Event::Lost => self.lost(),
             Event::Down => {
-                trace.record(name, Moment::Down);
+                self.note(now, Moment::Down);
                 self.observed.connected = false;
                 self.engine.disconnected(now);
             }
@@ -204,7 +209,7 @@ impl Running {
 
     fn lost(&mut self) {
         let now = self.now();
-        self.task.trace.record(&self.task.bus.name, Moment::Lost);
+        self.note(now, Moment::Lost);
         self.observed.connected = false;
         self.engine.lost(now);
     }

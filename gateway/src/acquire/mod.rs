@@ -21,7 +21,7 @@ mod bus;
 mod fact;
 mod handle;
 pub mod learned;
-mod observed;
+pub(crate) mod observed;
 pub(crate) mod settings;
 pub mod trace;
 pub mod wire;

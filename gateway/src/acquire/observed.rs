@@ -12,7 +12,7 @@ use crate::monitor::{BusState, PlannedRequest, TaskState, UnitState, WireCounts}
 use crate::site::{Bus, Device};
 
 /// Time between two looks at the bus.
-const EVERY: Duration = Duration::from_secs(1);
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
 /// Measurements of one bus.
 pub(super) struct Observed {

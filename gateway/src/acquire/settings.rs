@@ -22,6 +22,12 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 /// The same over a network, where a lost segment is sent again after at least 200 ms.
 const SHORTEST_NETWORK_WAIT: Duration = Duration::from_millis(250);
 
+/// What a unit on a serial line is taken to need until it has answered: the silence that ends the request, and a thought.
+const USUAL_TURNAROUND: Duration = Duration::from_millis(10);
+
+/// The same over a network of the site.
+const USUAL_NETWORK_TURNAROUND: Duration = Duration::from_millis(5);
+
 /// How long the bytes of one answer may fall behind the line's speed.
 const SERIAL_SLACK: Duration = Duration::from_millis(50);
 
@@ -51,6 +57,10 @@ pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
         line,
         response_timeout: bus.response_timeout,
         shortest_wait: if matches!(bus.link, Link::Serial(_)) { SHORTEST_WAIT } else { SHORTEST_NETWORK_WAIT },
+        usual_turnaround: match bus.link {
+            Link::Serial(_) | Link::RtuOverTcp { .. } => USUAL_TURNAROUND,
+            Link::Tcp { .. } => USUAL_NETWORK_TURNAROUND,
+        },
         retries: bus.retries,
         breaker: Policy {
             share_percent: bus.dead_unit_share_percent,

@@ -4,16 +4,18 @@
 //!
 //! ```text
 //! # ganglion trace 1
-//! 0.000000 pump-house started
-//! 0.000812 pump-house opened
-//! 0.004120 pump-house > 010300000002C40B
-//! 0.021934 pump-house < 010304
-//! 0.022981 pump-house < 890242C7009D
-//! 61.118232 pump-house lost
-//! 62.119104 pump-house down
+//! 0.000000412 pump-house started
+//! 0.000812013 pump-house opened
+//! 0.004120100 pump-house > 010300000002C40B
+//! 0.021934977 pump-house < 010304
+//! 0.022981451 pump-house < 890242C7009D
+//! 0.251007800 pump-house .
+//! 61.118232090 pump-house lost
+//! 62.119104555 pump-house down
 //! ```
 //!
-//! `started` is the instant from which the bus counts its times, `lost` a wire that may be back at once, `down` one that
+//! `.` is time that passed: the bus looked what is due. With these the trace holds all that the engine is told, to the
+//! nanosecond, so that it can be told it again. `started` is the instant from which the bus counts its times, `lost` a wire that may be back at once, `down` one that
 //! is not.
 //!
 //! Spaces in a bus's name are written as `_`. Bytes arrive as the driver hands them over, not frame by frame.
@@ -22,8 +24,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use tokio::time::Instant;
 use tracing::warn;
 
 /// First line of a trace.
@@ -43,6 +45,8 @@ struct Sink {
 pub enum Moment<'a> {
     /// The bus task was started; its polls are counted from here.
     Started,
+    /// Time has passed.
+    Woken,
     /// The wire was opened.
     Opened,
     /// The wire was lost; it may be back at once.
@@ -72,13 +76,20 @@ impl Trace {
         Ok(Self::to(Box::new(file)))
     }
 
+    /// Writes one line for what happens now.
+    pub(crate) fn record(&self, bus: &str, moment: Moment<'_>) {
+        self.record_at(Instant::now(), bus, moment);
+    }
+
     /// Writes one line. What cannot be written is said in the log, once for each line: a trace is switched on by a person
     /// who looks.
-    pub(crate) fn record(&self, bus: &str, moment: Moment<'_>) {
+    pub(crate) fn record_at(&self, at: Instant, bus: &str, moment: Moment<'_>) {
         let Some(sink) = &self.0 else { return };
-        let mut line = format!("{:.6} {} ", sink.start.elapsed().as_secs_f64(), bus.replace(char::is_whitespace, "_"));
+        let at = at.saturating_duration_since(sink.start);
+        let bus = bus.replace(char::is_whitespace, "_");
+        let mut line = format!("{}.{:09} {bus} ", at.as_secs(), at.subsec_nanos());
         let bytes = match moment {
-            Moment::Started | Moment::Opened | Moment::Lost | Moment::Down => {
+            Moment::Started | Moment::Woken | Moment::Opened | Moment::Lost | Moment::Down => {
                 line.push_str(moment.word());
                 &[][..]
             }
@@ -106,6 +117,7 @@ impl Moment<'_> {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::Woken => ".",
             Self::Opened => "opened",
             Self::Lost => "lost",
             Self::Down => "down",

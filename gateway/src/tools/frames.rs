@@ -99,7 +99,7 @@ impl Joiner {
                 self.spill(&mut seen);
                 seen.push(Seen { at, what: What::Lost, bytes: Vec::new() });
             }
-            Moment::Started => {}
+            Moment::Started | Moment::Woken => {}
         }
         seen
     }
@@ -141,15 +141,7 @@ impl Joiner {
 
     /// Finds the first frame on a serial line: how many bytes precede it, and how many it has.
     fn first_frame(&self) -> Option<(usize, usize)> {
-        (0..self.pending.len()).find_map(|start| {
-            let rest = self.pending.get(start..)?;
-            let longest = rest.len().min(rtu::MAX_FRAME);
-            let whole = |&len: &usize| {
-                let frame = rest.get(..len).and_then(|frame| rtu::Frame::parse(frame).ok());
-                frame.is_some_and(|frame| frame.unit.0 <= 247 && is_known(frame.pdu))
-            };
-            (rtu::MIN_FRAME..=longest).find(whole).map(|len| (start, len))
-        })
+        (0..self.pending.len()).find_map(|start| frame_at(self.pending.get(start..)?).map(|len| (start, len)))
     }
 
     fn take_frame(&mut self, noise: usize, len: usize, seen: &mut Vec<Seen>) {
@@ -202,6 +194,21 @@ impl Joiner {
         let asked = self.request.as_ref().filter(|asked| asked.unit == unit).map(|asked| asked.pdu.as_slice());
         format!("unit {unit}{transaction} {}", response_in_words(pdu, asked))
     }
+}
+
+/// Returns the length of the shortest frame at the front of some bytes.
+fn frame_at(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [0..=247, function, ..] if function::name(function & 0x7F).is_some() => {}
+        _ => return None,
+    }
+    // Over a frame with its check the CRC is 0, which one pass over the bytes finds for every length.
+    let mut crc = 0xFFFF_u16;
+    bytes.iter().take(rtu::MAX_FRAME).zip(1..).find_map(|(&byte, len)| {
+        crc = (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 });
+        let frame = (crc == 0).then(|| rtu::Frame::parse(bytes.get(..len)?).ok()).flatten()?;
+        is_known(frame.pdu).then_some(len)
+    })
 }
 
 /// Says whether the answer to a request is the request itself: writes of one item, the mask, diagnostics.
@@ -342,3 +349,6 @@ pub fn printable(bytes: &[u8]) -> String {
 pub fn hex_bytes(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests;

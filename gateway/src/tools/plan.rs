@@ -70,8 +70,11 @@ pub fn main(options: &Options) -> ExitCode {
     let views: Vec<View<'_>> = buses
         .into_iter()
         .map(|bus| {
-            let (overview, polled) = planned(&site, bus, &learned);
+            let (mut overview, polled) = planned(&site, bus, &learned);
             let measured = status.as_ref().and_then(|status| status["buses"].get(&bus.name));
+            if let Some(measured) = measured {
+                adopt(&mut overview, &site, &polled, measured);
+            }
             View { site: &site, bus, overview, polled, learned: &learned, measured }
         })
         .collect();
@@ -88,6 +91,31 @@ pub fn main(options: &Options) -> ExitCode {
         out.push_str(&view.text());
     }
     say(&out)
+}
+
+/// Takes the daemon's own plan, which rests on turnarounds it has measured. A task that the daemon does not have as the
+/// site file has it now keeps the plan made here.
+fn adopt(overview: &mut Overview, site: &Site, polled: &[Polled], measured: &Value) {
+    let time = |value: &Value| {
+        let ms = value.as_f64()?;
+        Duration::try_from_secs_f64(ms / 1000.0).ok()
+    };
+    let mut same = true;
+    for (place, (task, polled)) in overview.tasks.iter_mut().zip(polled).enumerate() {
+        let told = &measured["tasks"][place];
+        let name = site.devices.get(polled.device.0).map(|device| device.name.as_str());
+        let is_it = told["device"].as_str() == name && time(&told["interval_ms"]) == Some(task.interval);
+        match (time(&told["planned_ms"]), time(&told["bus_time_ms"])) {
+            (Some(effective), Some(cost)) if is_it => (task.effective, task.cost) = (effective, cost),
+            _ => same = false,
+        }
+    }
+    if let (true, Some(load)) = (same, measured["load_percent"].as_f64()) {
+        overview.floor = time(&measured["stretched_to_ms"]);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share in thousandths")]
+        let permille = (load * 10.0).round() as u64;
+        overview.load_permille = permille;
+    }
 }
 
 impl<'a> View<'a> {

@@ -2,7 +2,8 @@
 //! same again.
 //!
 //! For tests: a trace of a real bus, with the site it was made with, shows after each change of the engine that it still
-//! asks the same and reads the same, in milliseconds instead of minutes. Orders given while the trace was made are not in
+//! asks the same and reads the same, in milliseconds instead of minutes. A trace holds all that the engine is told, so a
+//! change that moves a request by a microsecond shows too: then the trace is to be made anew. Orders given while the trace was made are not in
 //! it, so a trace with any cannot be replayed.
 
 use std::fmt;
@@ -12,13 +13,10 @@ use ganglion_drivers::bus::{Bus as Engine, Event, Sampled};
 
 use super::frames::hex_bytes;
 use super::trace::{Entry, Happened};
+use crate::acquire::observed::EVERY as LOOK_EVERY;
 use crate::acquire::phase;
 use crate::acquire::settings::settings;
 use crate::site::Site;
-
-/// How late the task that made the trace may have been woken: a request that the engine makes up to this long before it
-/// went out in the trace is made then.
-const WAKE_LATENCY: Duration = Duration::from_millis(30);
 
 /// What a replay gave.
 #[derive(Clone, PartialEq, Debug)]
@@ -78,83 +76,64 @@ impl std::error::Error for Divergence {}
 /// The first place where the engine does something else.
 pub fn replay(site: &Site, bus: &str, entries: &[Entry]) -> Result<Replay, Divergence> {
     let written = bus.replace(char::is_whitespace, "_");
-    let mut entries =
-        entries.iter().filter(|entry| entry.bus == written).skip_while(|entry| entry.happened != Happened::Started);
+    let ours = entries.iter().filter(|entry| entry.bus == written);
+    let mut entries = ours.skip_while(|entry| entry.happened != Happened::Started).peekable();
     let place = site.buses.iter().position(|known| known.name == bus);
     let (Some(first), Some(place)) = (entries.next(), place) else { return Err(Divergence::NoStart) };
     let bus = site.buses.get(place).ok_or(Divergence::NoStart)?;
     let (settings, _) = settings(site, bus);
     let mut player = Player {
         engine: Engine::new(phase(site, place), settings),
-        now: Duration::ZERO,
         replay: Replay { requests: 0, samples: Vec::new() },
+        look: Duration::ZERO,
     };
-    for entry in entries {
-        player.play(entry.at.saturating_sub(first.at), &entry.happened)?;
+    while let Some(entry) = entries.next() {
+        let sends_next = entries.peek().is_some_and(|next| matches!(next.happened, Happened::Sent(_)));
+        player.play(entry.at.saturating_sub(first.at), &entry.happened, sends_next)?;
     }
     Ok(player.replay)
 }
 
 struct Player {
     engine: Engine,
-    now: Duration,
     replay: Replay,
+    /// When the bus task looks at its engine next, to show its state.
+    look: Duration,
 }
 
 impl Player {
-    /// Lets time pass until something of the trace happens, and that happen.
-    fn play(&mut self, at: Duration, happened: &Happened) -> Result<(), Divergence> {
-        let sent = match happened {
-            Happened::Sent(bytes) => Some(bytes),
-            _ => None,
-        };
-        self.pass(at, sent)?;
-        self.now = self.now.max(at);
+    /// Tells the engine what it was told then, and compares what it sends.
+    fn play(&mut self, at: Duration, happened: &Happened, sends_next: bool) -> Result<(), Divergence> {
         match happened {
             Happened::Started => return Err(Divergence::NoStart),
-            Happened::Opened => self.engine.connected(self.now),
-            Happened::Lost => self.engine.lost(self.now),
-            Happened::Down => self.engine.disconnected(self.now),
-            Happened::Received(bytes) => self.engine.handle_bytes(self.now, bytes),
-            Happened::Sent(bytes) => {
-                self.engine.handle_timeout(self.now);
-                self.drain();
-                match self.engine.poll_transmit(self.now) {
-                    Some(sends) if sends == bytes => self.replay.requests += 1,
-                    Some(sends) => {
-                        return Err(Divergence::Asks { at, sends: sends.to_vec(), trace: Some(bytes.clone()) });
-                    }
-                    None => return Err(Divergence::Silent { at, trace: bytes.clone() }),
+            Happened::Woken => self.engine.handle_timeout(at),
+            Happened::Opened => self.engine.connected(at),
+            Happened::Lost => self.engine.lost(at),
+            Happened::Down => self.engine.disconnected(at),
+            Happened::Received(bytes) => self.engine.handle_bytes(at, bytes),
+            Happened::Sent(bytes) => match self.engine.poll_transmit(at) {
+                Some(sends) if sends == bytes => self.replay.requests += 1,
+                Some(sends) => {
+                    return Err(Divergence::Asks { at, sends: sends.to_vec(), trace: Some(bytes.clone()) });
                 }
-            }
+                None => return Err(Divergence::Silent { at, trace: bytes.clone() }),
+            },
         }
-        self.drain();
+        self.drain(at);
+        // After each thing that happens the task asks for a frame; when there was one, it is the next in the trace.
+        if !sends_next && let Some(sends) = self.engine.poll_transmit(at) {
+            return Err(Divergence::Asks { at, sends: sends.to_vec(), trace: None });
+        }
+        self.drain(at);
         Ok(())
     }
 
-    /// Wakes the engine whenever it wants to be, until `at`; a request that is next in the trace it makes only there.
-    fn pass(&mut self, at: Duration, sent: Option<&Vec<u8>>) -> Result<(), Divergence> {
-        loop {
-            let due_soon = |now: Duration| sent.is_some() && now.saturating_add(WAKE_LATENCY) >= at;
-            if due_soon(self.now) {
-                return Ok(());
-            }
-            if let Some(sends) = self.engine.poll_transmit(self.now) {
-                return Err(Divergence::Asks { at: self.now, sends: sends.to_vec(), trace: sent.cloned() });
-            }
-            self.drain();
-            let wake = self.engine.poll_timeout().unwrap_or(Duration::MAX);
-            if wake >= at || due_soon(wake) {
-                return Ok(());
-            }
-            // A wake that changes nothing must not stop time.
-            self.now = wake.max(self.now.saturating_add(Duration::from_micros(1)));
-            self.engine.handle_timeout(self.now);
-            self.drain();
+    fn drain(&mut self, at: Duration) {
+        if at >= self.look {
+            // The look makes plans, as those for requests are made.
+            self.engine.overview(at);
+            self.look = at.saturating_add(LOOK_EVERY);
         }
-    }
-
-    fn drain(&mut self) {
         while let Some(event) = self.engine.poll_event() {
             if let Event::Sampled(sampled) = event {
                 self.replay.samples.push(sampled);

@@ -50,6 +50,7 @@ pub struct Entry {
 #[allow(missing_docs, reason = "documented at `Moment`")]
 pub enum Happened {
     Started,
+    Woken,
     Opened,
     Lost,
     Down,
@@ -63,6 +64,7 @@ impl Happened {
     pub fn as_moment(&self) -> Moment<'_> {
         match self {
             Self::Started => Moment::Started,
+            Self::Woken => Moment::Woken,
             Self::Opened => Moment::Opened,
             Self::Lost => Moment::Lost,
             Self::Down => Moment::Down,
@@ -114,6 +116,7 @@ fn entry(line: &str) -> Result<Entry, &'static str> {
     let bytes = words.next().map(unhex);
     let happened = match (word, bytes) {
         ("started", None) => Happened::Started,
+        (".", None) => Happened::Woken,
         ("opened", None) => Happened::Opened,
         ("lost", None) => Happened::Lost,
         ("down", None) => Happened::Down,

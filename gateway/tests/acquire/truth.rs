@@ -178,6 +178,7 @@ async fn a_trace_holds_what_was_sent_and_received_byte_by_byte() {
         assert!(time >= last, "{line:?} after {last}");
         last = time;
         match event {
+            ["started" | "."] => {}
             ["opened"] => opened += 1,
             [">", hex] => sent.push(bytes(hex)),
             ["<", hex] => received.extend(bytes(hex)),

@@ -1,6 +1,11 @@
 //! `ganglion scan`.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::site::{SiteFile, ganglion};
 use super::units::{Line, Unit};
@@ -31,7 +36,7 @@ fn units_are_found_at_their_speed_and_noise_at_another_is_no_find() {
     assert_eq!(document["units"][0]["identification"]["vendor"], "ACME");
     assert_eq!(document["units"][1]["table"], "input");
     assert_eq!(document["units"][2]["exception"], 2, "a refusal is a sign of life");
-    assert_eq!(document["complete"], true);
+    assert_eq!((&document["complete"], &document["remarks"]), (&true.into(), &serde_json::json!([])));
     // Only reads went out.
     assert!(line.shared().asked.iter().all(|(_, pdu)| [0x03, 0x04, 0x11, 0x2B].contains(&pdu[0])));
 }
@@ -94,4 +99,34 @@ fn a_line_on_which_nobody_answers_says_what_to_look_at() {
     let told = scan(&line, &["--baud", "9600", "--parity", "even", "--units", "1-3"]);
     assert_eq!(told.code, 1);
     assert!(told.out.starts_with("nobody answers\n") && told.out.contains("swap"), "{told:?}");
+}
+
+#[test]
+fn noise_at_a_wrong_speed_is_a_hint() {
+    let line = Line::new([(3, Unit::holding(0, &[1]))], Some(4_800));
+    let told = scan(&line, &["--baud", "9600", "--parity", "even", "--units", "3"]);
+    assert_eq!(told.code, 1);
+    assert!(told.out.contains("something came for units 3 that is no answer: noise, or another speed"), "{told:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_scan_with_what_was_found_so_far() {
+    let line = Line::new([(3, Unit::holding(0, &[1]))], None);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ganglion"))
+        .args(["scan", "--port", line.path_text(), "--baud", "9600", "--listen-ms", "0", "--units", "3,11-247"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut first = String::new();
+    said.read_line(&mut first).unwrap();
+    assert!(first.starts_with("unit   3  answers"), "{first}");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && out.contains("unit   3  answers"), "{out}");
+    assert!(out.contains("ended by Ctrl-C") && out.contains("[[bus.device]]"), "{out}");
+    assert!(line.shared().asked.len() < 50, "it did not go on to the end");
 }

@@ -123,6 +123,7 @@ pub fn main(options: &Options) -> ExitCode {
             limits: options.limits,
             trace,
             stop: Arc::default(),
+            spoiled: Vec::new(),
             found: Findings::default(),
             progress: Progress::new(),
         };
@@ -159,6 +160,8 @@ struct Scan {
     limits: bool,
     trace: Trace,
     stop: Arc<AtomicBool>,
+    /// Units for which something came that is no answer, at the speed that is tried now.
+    spoiled: Vec<u8>,
     found: Findings,
     progress: Progress,
 }
@@ -220,13 +223,17 @@ impl Scan {
                 self.try_units(&mut prober, link, units).await?;
                 if !self.found.units.is_empty() {
                     self.found.link = Some(link.clone());
+                    // What other speeds made of the line says nothing any more.
+                    self.found.remarks.clear();
                     self.progress.expect(others.len() + units.len());
                     self.progress.skip(units.len());
                     self.try_units(&mut prober, link, others).await?;
                     self.late_remark(&prober);
+                    self.spoiled_remark(link);
                     return self.study(&mut prober).await;
                 }
                 self.late_remark(&prober);
+                self.spoiled_remark(link);
             }
         }
         Ok(())
@@ -329,7 +336,7 @@ impl Scan {
                 Heard::Exception(code) => Some(code),
                 Heard::Silence => return Ok(None),
                 Heard::Spoiled => {
-                    self.spoiled(unit);
+                    self.spoiled.push(unit);
                     return Ok(None);
                 }
             };
@@ -352,13 +359,18 @@ impl Scan {
         Ok(None)
     }
 
-    fn spoiled(&mut self, unit: u8) {
-        let remark = format!(
-            "unit {unit}: something came that is no answer: another speed or parity, noise, or two units of this number"
-        );
-        if self.found.remarks.len() < 8 {
-            self.found.remarks.push(remark);
+    /// Tells of answers that were none; at a speed at which nobody was found they are a hint only.
+    fn spoiled_remark(&mut self, link: &Link) {
+        let units: Vec<String> = std::mem::take(&mut self.spoiled).iter().map(u8::to_string).collect();
+        if units.is_empty() {
+            return;
         }
+        let (units, at) = (units.join(", "), super::plan::link(link));
+        self.found.remarks.push(if self.found.units.is_empty() {
+            format!("{at}: something came for units {units} that is no answer: noise, or another speed or parity")
+        } else {
+            format!("something came for units {units} that is no answer: noise, or two units of one number")
+        });
     }
 
     fn late_remark(&mut self, prober: &Prober) {

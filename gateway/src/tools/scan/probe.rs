@@ -96,7 +96,7 @@ impl Prober {
         let length = request.emit(&mut pdu).map_err(io::Error::other)?;
         let pdu = pdu.get(..length).unwrap_or_default();
         let mut buffer = [0; 512];
-        loop {
+        let (before, sent) = loop {
             self.take_what_came(&mut buffer).await?;
             let now = self.start.elapsed();
             let usable = self.client.usable_at(unit, pdu).max(self.client.silent_at());
@@ -108,27 +108,43 @@ impl Prober {
                 }
                 continue;
             }
+            let before = self.client.counts();
             match self.client.start(now, unit, pdu, self.patience) {
                 Ok(frame) => {
+                    let sent = frame.len();
                     self.trace.record(BUS, Moment::Sent(frame));
                     self.wire.write(frame).await?;
-                    break;
+                    break (before, sent);
                 }
                 Err(StartError::TooEarly { .. }) => {}
                 Err(error) => return Err(io::Error::other(error)),
             }
-        }
+        };
+        let mut came = 0;
         loop {
             let until = self.client.poll_timeout().unwrap_or_else(|| self.start.elapsed());
             let outcome = tokio::select! {
                 biased;
-                read = self.wire.read(&mut buffer) => self.received(&buffer, read?),
+                read = self.wire.read(&mut buffer) => {
+                    let read = read?;
+                    came += read;
+                    self.received(&buffer, read)
+                }
                 () = self.timer.until(self.start + until) => self.client.handle_timeout(self.start.elapsed()),
             };
             if let Some(outcome) = outcome {
-                return Ok(self.heard(outcome));
+                let (heard, turnaround) = self.heard(outcome);
+                let unexplained = came > 0 && !self.explained(&before, came, sent);
+                return Ok((if heard == Heard::Silence && unexplained { Heard::Spoiled } else { heard }, turnaround));
             }
         }
+    }
+
+    /// Says whether what came is the echo of what was sent, or frames of others.
+    fn explained(&self, before: &Counts, came: usize, sent: usize) -> bool {
+        let now = self.client.counts();
+        let frames = |counts: &Counts| counts.foreign_requests + counts.unasked_answers + counts.late_answers;
+        now.echoes > before.echoes && came <= sent || frames(&now) > frames(before)
     }
 
     /// Hands on what lies ready, so that it is not taken for an answer.
