@@ -171,6 +171,36 @@ fn a_key_of_another_certificate_is_an_error() {
     assert!(config::load_to_run(&copy.site()).0.is_some(), "acquisition and buffer can go on without the uplink");
 }
 
+/// Certificate and key of one pair, as `openssl x509` makes them without `-extfile`: X.509 version 1.
+const VERSION_1: (&str, &str) = (
+    "\
+-----BEGIN CERTIFICATE-----
+MIIBGDCBvwIUEpbjsqOqzWi/5KNgn/8Sbnu+03swCgYIKoZIzj0EAwIwDjEMMAoG
+A1UEAwwDb2xkMCAXDTI2MTEyMjExMzk1MloYDzIxMjYxMDI5MTEzOTUyWjAOMQww
+CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAS8Uiyul4Q9zsuU
+PxeXd6Z9iEiPl4fqOCVOL7tO8jvlWum7/quSrhp00ArJ050isai2VDO+mzwSCRqm
+FWxIaZDaMAoGCCqGSM49BAMCA0gAMEUCICFWydjjH9c2rBIK9M4qjICHC0nZ3bPi
+S2LgJaC1WrHHAiEA+v5ruldGoUvZu9ki5P4ADtbor3P8N4/LuCumQQBKEj0=
+-----END CERTIFICATE-----
+",
+    "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgv31wM6dAUnBMvbOq
+iyE5EO8gdlKsly2B61HZOmFKd92hRANCAAS8Uiyul4Q9zsuUPxeXd6Z9iEiPl4fq
+OCVOL7tO8jvlWum7/quSrhp00ArJ050isai2VDO+mzwSCRqmFWxIaZDa
+-----END PRIVATE KEY-----
+",
+);
+
+#[test]
+fn a_certificate_that_tls_cannot_use_is_no_other_pair() {
+    let copy = Copy::new();
+    fs::write(copy.path("pki/gateway.pem"), VERSION_1.0).expect("written");
+    fs::write(copy.path("pki/gateway.key"), VERSION_1.1).expect("written");
+    let errors = copy.messages(Severity::Uplink);
+    assert!(errors.len() == 1 && errors[0].contains("gateway.pem: certificate not usable"), "{errors:?}");
+}
+
 #[test]
 fn what_is_no_certificate_or_key_is_an_error_and_never_shown() {
     let copy = Copy::new();

@@ -116,6 +116,9 @@ fn registers_are_shown_as_values_of_a_type() {
     let output = decode(&["modbus-rtu", "--json", "--as", "float32", "--order", "CDAB", "010304890242C7009D"]);
     let got: Value = serde_json::from_str(out(&output)).expect("JSON");
     assert_eq!(got["values_as_float32"], json!([99.76759]));
+    let output = decode(&["modbus-rtu", "--json", "--as", "f32", "--order", "CDAB", "010304890242C7009D"]);
+    let got: Value = serde_json::from_str(out(&output)).expect("JSON");
+    assert_eq!(got["values_as_f32"], json!([99.76759]), "the names of templates are taken too");
     let output = decode(&["modbus-values", "--json", "--as", "float32", "--order", "BADC", "F1470020"]);
     assert_eq!(out(&output), "{\"type\":\"float32\",\"order\":\"BADC\",\"value\":123456.0}\n");
     let output = decode(&["modbus-values", "--as", "float31", "0000"]);

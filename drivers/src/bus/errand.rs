@@ -40,15 +40,6 @@ impl Errand {
         Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO }
     }
 
-    /// Returns what is true of the order when its present step ends for this reason.
-    const fn failed(&self, reason: Reason) -> OrderError {
-        match self.step {
-            Step::Ask => OrderError::Failed(reason),
-            Step::ReadBack { confirmed: Ok(()), .. } => OrderError::Unverified(reason),
-            Step::ReadBack { confirmed: Err(why), .. } => OrderError::Failed(why),
-        }
-    }
-
     /// Writes the PDU of the next request; `None` if no such request exists.
     fn pdu<'a>(&self, out: &'a mut [u8; MAX_PDU]) -> Option<&'a [u8]> {
         let read = |request: ReadRequest, out: &mut [u8; MAX_PDU]| {
@@ -186,7 +177,7 @@ impl Bus {
                 errand.not_before = now.saturating_add(pause);
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(errand.failed(Reason::Exception(code)))),
+            None => self.fail(&errand, Reason::Exception(code)),
         }
     }
 
@@ -207,14 +198,25 @@ impl Bus {
                 errand.attempts = 0;
                 self.errands.push_front(errand);
             }
-            None => self.end(&errand, Err(errand.failed(reason))),
+            None => self.fail(&errand, reason),
         }
     }
 
     pub(super) fn fail_errands(&mut self, reason: Reason) {
         for errand in core::mem::take(&mut self.errands) {
-            self.end(&errand, Err(errand.failed(reason)));
+            self.fail(&errand, reason);
         }
+    }
+
+    /// Ends an errand whose last request had no usable answer: what a unit has confirmed stays confirmed.
+    fn fail(&mut self, errand: &Errand, reason: Reason) {
+        let error = match errand.step {
+            Step::Ask => OrderError::Failed(reason),
+            Step::ReadBack { confirmed: Ok(()), .. } => OrderError::NotReadBack(reason),
+            // The write itself went wrong; that is what is told, not how looking after it did.
+            Step::ReadBack { confirmed: Err(first), .. } => OrderError::Failed(first),
+        };
+        self.end(errand, Err(error));
     }
 
     fn end(&mut self, errand: &Errand, result: Result<Done, OrderError>) {

@@ -121,8 +121,6 @@ pub enum Done {
 pub enum OrderError {
     /// No usable answer, or an exception; a write may have been carried out all the same if no answer came.
     Failed(Reason),
-    /// A write was confirmed, and then could not be read back.
-    Unverified(Reason),
     /// It was confirmed, and an item read back holds something else.
     Differs {
         /// The item.
@@ -132,6 +130,8 @@ pub enum OrderError {
         /// What it holds.
         found: u16,
     },
+    /// It was confirmed, but what was written could not be read back: no answer, or an exception.
+    NotReadBack(Reason),
     /// It cannot be asked: too many items, past the end of the table, or a read for everybody.
     Impossible,
 }
@@ -140,10 +140,10 @@ impl fmt::Display for OrderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(reason) => write!(f, "{reason}"),
-            Self::Unverified(reason) => write!(f, "confirmed, but it cannot be read back: {reason}"),
             Self::Differs { address, wrote, found } => {
                 write!(f, "confirmed, but {address} holds {found} where {wrote} was written")
             }
+            Self::NotReadBack(reason) => write!(f, "written and confirmed, but it could not be read back: {reason}"),
             Self::Impossible => f.write_str("no such request exists"),
         }
     }

@@ -260,7 +260,7 @@ fn a_confirmed_write_that_cannot_be_read_back_is_not_said_to_have_been_refused()
     desk.expect(1, &[0x03, 0, 7, 0, 1]);
     desk.answer(1, &[0x83, 2]);
     let refused = Reason::Exception(ExceptionCode::ILLEGAL_DATA_ADDRESS);
-    assert_eq!(desk.ended(), Some((1, Err(OrderError::Unverified(refused)))));
+    assert_eq!(desk.ended(), Some((1, Err(OrderError::NotReadBack(refused)))));
 }
 
 #[test]

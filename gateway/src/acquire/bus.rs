@@ -309,10 +309,13 @@ impl Running {
             }
             Happened::Back { unit } => info!(bus, device = device(unit), "the silent device is back"),
             Happened::WrongDevice { unit, found } => {
+                let value = |bits: u64| format!("{bits} ({bits:#x})");
+                let expected = self.devices.get(*unit).and_then(|device| device.identity.as_ref());
                 error!(
                     bus,
                     device = device(unit),
-                    found = found.map_or("nothing".to_owned(), |bits| format!("{bits:#x}")),
+                    expected = expected.map_or_else(String::new, |identity| value(identity.equals)),
+                    found = found.map_or("nothing".to_owned(), value),
                     "another device answers: its identity register does not match its template; no value is taken"
                 );
             }

@@ -60,7 +60,8 @@ impl Observed {
     /// Notes a sample of a task.
     pub(super) fn sampled(&mut self, task: usize, at: Duration, missed: u64) {
         let Some(task) = self.tasks.get_mut(task) else { return };
-        if let Some(last) = task.last {
+        // The first poll goes when the wire opens; from the second on they have their places in time.
+        if let Some(last) = task.last.filter(|_| task.polls > 1) {
             let took = at.saturating_sub(last);
             task.interval = Some(task.interval.map_or(took, |mean| (mean * 7 + took) / 8));
         }

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
@@ -104,14 +104,23 @@ impl Credentials {
                 Err(error) => {
                     findings.uplink(at.place, format!("{}: key not usable: {error}", at.value.display()));
                 }
-                Ok(key) if CertifiedKey::new(chain, Arc::clone(&key)).keys_match().is_err() => {
-                    let note = findings.uplink(at.place, "the private key does not belong to the certificate");
-                    let note = note.help("give the certificate and the key that were made together");
-                    if let Some(certificate) = &self.certificate {
-                        note.other(certificate.place, "this certificate holds another public key");
+                Ok(key) => match CertifiedKey::new(chain, key).keys_match() {
+                    Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+                    Err(Error::InconsistentKeys(_)) => {
+                        let note = findings.uplink(at.place, "the private key does not belong to the certificate");
+                        let note = note.help("give the certificate and the key that were made together");
+                        if let Some(certificate) = &self.certificate {
+                            note.other(certificate.place, "this certificate holds another public key");
+                        }
                     }
-                }
-                Ok(_) => {}
+                    Err(error) => {
+                        let certificate = self.certificate.as_ref().unwrap_or(at);
+                        let shown = certificate.value.display();
+                        findings.uplink(certificate.place, format!("{shown}: certificate not usable: {error}")).help(
+                            "version 3 is needed, with the extension subjectAltName: ask the authority for such a one",
+                        );
+                    }
+                },
             }
         }
     }

@@ -132,25 +132,35 @@ async fn converse(stream: UnixStream, handle: &Handle) {
 
 async fn carry_out(handle: &Handle, request: Request) -> Answer {
     let Request { bus, unit, ask } = request;
-    if let Ask::Write { write, broadcast, .. } = &ask {
-        if unit == 0 && !broadcast {
-            let message = "unit 0 is everybody on a serial line: say broadcast to mean it".to_owned();
-            return Refusal::new(Kind::Broadcast, message).into();
-        }
-        info!(bus, unit, ?write, "control socket: write");
+    if unit == 0 && matches!(ask, Ask::Write { broadcast: false, .. }) {
+        let message = "unit 0 is everybody on a serial line: say broadcast to mean it".to_owned();
+        return Refusal::new(Kind::Broadcast, message).into();
     }
+    let write = match &ask {
+        Ask::Write { write, .. } => Some(write.clone()),
+        Ask::Read { .. } | Ask::Identify { .. } | Ask::ServerId {} => None,
+    };
     let deed = match ask.into_deed() {
         Ok(deed) => deed,
         Err(refusal) => return refusal.into(),
     };
-    match timeout(ORDER_PATIENCE, handle.call(&bus, UnitId(unit), deed)).await {
+    let answer = match timeout(ORDER_PATIENCE, handle.call(&bus, UnitId(unit), deed)).await {
         Ok(Ok(done)) => done.into(),
         Ok(Err(error)) => Refusal::from(&error).into(),
         Err(_) => {
             let message = format!("the bus has not come to it within {} s; it may yet", ORDER_PATIENCE.as_secs());
             Refusal::new(Kind::Overdue, message).into()
         }
+    };
+    if let Some(write) = write {
+        let outcome = match &answer {
+            Answer::Error(refusal) => refusal.message.as_str(),
+            Answer::Broadcast => "sent to every unit",
+            Answer::Written | Answer::Items(_) | Answer::Bytes(_) => "written",
+        };
+        info!(bus, unit, ?write, outcome, "control socket: write");
     }
+    answer
 }
 
 /// Sends one line.

@@ -165,8 +165,8 @@ pub enum Kind {
     Impossible,
     /// Confirmed, but read back otherwise.
     Differs,
-    /// Confirmed, but not to be read back.
-    Unverified,
+    /// Confirmed, but it could not be read back.
+    NotReadBack,
     /// No usable answer, or an exception: see the reason.
     Failed,
     /// The bus has not come to it in time.
@@ -243,7 +243,7 @@ impl From<&CallError> for Refusal {
             CallError::Stopped(_) => (Kind::Stopped, None),
             CallError::Order(OrderError::Impossible) => (Kind::Impossible, None),
             CallError::Order(OrderError::Differs { .. }) => (Kind::Differs, None),
-            CallError::Order(OrderError::Unverified(_)) => (Kind::Unverified, None),
+            CallError::Order(OrderError::NotReadBack(_)) => (Kind::NotReadBack, None),
             CallError::Order(OrderError::Failed(reason)) => (Kind::Failed, Some(reason.code())),
         };
         Self { kind, message: error.to_string(), reason }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use ganglion_protocols::Cri;
 use tokio::time;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::buffer::{Outlet, Position, Stored};
 use crate::monitor::Monitor;
@@ -91,6 +91,7 @@ pub async fn run_from<S: Source>(
     let mut feed = Feed::new(source, uplink.encoder(), &monitor);
     let mut backoff = Backoff::new(settings.retry);
     let broker = format!("{}:{}", settings.host, settings.port);
+    let (mut last_cause, mut times) = (String::new(), 0_u64);
     loop {
         monitor.uplink(|state| state.retry_in_ms = None);
         let settled = feed.settled();
@@ -101,10 +102,17 @@ pub async fn run_from<S: Source>(
         feed.restart();
         if feed.settled() > settled {
             backoff.reset();
+            last_cause.clear();
         }
         let pause = backoff.pause(fastrand::f64());
         let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        warn!(%broker, retry_in_ms, "uplink down: {cause}");
+        times = if cause == last_cause { times.saturating_add(1) } else { 1 };
+        last_cause.clone_from(&cause);
+        if worth_telling(times) {
+            warn!(%broker, retry_in_ms, times, "uplink down: {cause}");
+        } else {
+            debug!(%broker, retry_in_ms, times, "uplink down: {cause}");
+        }
         monitor.uplink(|state| {
             state.connected = false;
             state.last_error = Some(cause);
@@ -119,6 +127,12 @@ pub async fn run_from<S: Source>(
         state.retry_in_ms = None;
     });
     info!(%broker, "everything delivered, uplink ended");
+}
+
+/// Says whether the same cause is a warning for so many times in a row: the first ones, then ever more rarely, for a broker
+/// that is away for a night says nothing new each minute.
+const fn worth_telling(times: u64) -> bool {
+    times <= 8 || times.is_power_of_two()
 }
 
 /// Waits between two connections; returns early, with true, when nothing is left to deliver.

@@ -91,7 +91,7 @@ impl AskError {
 fn in_words(error: OrderError) -> String {
     match error {
         OrderError::Failed(reason) => reason_in_words(reason),
-        other => other.to_string(),
+        OrderError::Differs { .. } | OrderError::NotReadBack(_) | OrderError::Impossible => error.to_string(),
     }
 }
 

@@ -10,7 +10,7 @@ use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::{Table, UnitId, ValueType, WordOrder};
 
 use super::ask::{AskError, Way};
-use super::device::find;
+use super::device::{Found, find};
 use super::line::LineError;
 use super::read::address;
 use super::trace::Watch;
@@ -70,6 +70,8 @@ pub struct Options {
 /// A write that only has to be sent.
 struct Plan<'a> {
     bus: &'a Bus,
+    /// The device that is meant, if one was named.
+    device: Option<Found<'a>>,
     unit: UnitId,
     write: Write,
     /// What it does, for people.
@@ -107,9 +109,11 @@ fn confirmed(plan: &Plan<'_>) -> bool {
 
 fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
     let mut unit_name = None;
+    let mut meant_device = None;
     let (bus, unit, table, address, kind, order, scale) = match (&options.device, &options.bus) {
         (Some(device), _) => {
             let found = find(site, device)?;
+            meant_device = Some(found);
             match &options.point {
                 None => {
                     let address = options.address.ok_or("say what: a point of the device, or --address")?;
@@ -173,7 +177,7 @@ fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
         }
     };
     let what = format!("write {} {address}: {shown}", table.as_str());
-    Ok(Plan { bus, unit, write, what })
+    Ok(Plan { bus, device: meant_device, unit, write, what })
 }
 
 fn coils(address: u16, states: &[bool], one: bool) -> Result<Write, String> {
@@ -201,7 +205,7 @@ fn registers(values: &[String], kind: ValueType, order: WordOrder, scale: Option
 }
 
 async fn carry_out(options: &Options, site: &Site, plan: Plan<'_>) -> ExitCode {
-    let Plan { bus, unit, write, what } = plan;
+    let Plan { bus, device, unit, write, what } = plan;
     let trace = match options.watch.trace() {
         Ok(trace) => trace,
         Err(message) => return refuse(message),
@@ -214,9 +218,15 @@ async fn carry_out(options: &Options, site: &Site, plan: Plan<'_>) -> ExitCode {
         }
     };
     options.watch.explain(&way);
+    let place = format!("unit {unit} of bus {}", bus.name);
+    if let Some(found) = device
+        && let Err(why) = right_device(&found, &mut way).await
+    {
+        eprintln!("{place}: nothing was written: {why}");
+        return ExitCode::FAILURE;
+    }
     let verify = !options.no_verify;
     let outcome = way.call(unit, Deed::Write { write, verify }, options.broadcast).await;
-    let place = format!("unit {unit} of bus {}", bus.name);
     match outcome {
         Ok(Done::Broadcast) => say(&format!("{place}: {what}; sent to every unit, and none answers\n")),
         Ok(_) if verify => say(&format!("{place}: {what}; confirmed and read back\n")),
@@ -227,6 +237,19 @@ async fn carry_out(options: &Options, site: &Site, plan: Plan<'_>) -> ExitCode {
             eprintln!("{place}: {what}: {error}{doubt}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Makes sure that a device that was named is the one at its unit id: a swapped cable must not have another one written to.
+async fn right_device(found: &Found<'_>, way: &mut Way) -> Result<(), String> {
+    match found.identity(way).await {
+        Ok(None) => Ok(()),
+        Ok(Some(words)) => Err(format!(
+            "another device answers there, the identity register of {} holds {}; --bus and --unit write to it all the same",
+            found.device.name,
+            hex(&words)
+        )),
+        Err(error) => Err(format!("the identity register of {}: {error}", found.device.name)),
     }
 }
 

@@ -98,6 +98,40 @@ fn a_write_is_read_back_and_a_register_that_does_not_keep_it_is_told() {
 }
 
 #[test]
+fn a_write_that_is_confirmed_and_cannot_be_read_back_is_told_as_written() {
+    let (line, site) = transmitter();
+    line.shared().units.get_mut(&3).unwrap().stubborn = BTreeSet::from([90]);
+    let write = ["--bus", "line", "--unit", "3", "--address", "90", "--value", "1"];
+    let what = "unit 3 of bus line: write holding 90: 0001 (u16 1): ";
+    let expected = format!("{what}written and confirmed, but it could not be read back: exception-02\n");
+    let told = site.run("write", &write);
+    assert_eq!((told.code, told.err.as_str()), (1, expected.as_str()));
+    let _daemon = site.daemon(&[]);
+    let told = site.run("write", &write);
+    assert_eq!((told.code, told.err.as_str()), (1, expected.as_str()));
+}
+
+#[test]
+fn another_device_in_the_place_of_the_one_that_is_named_is_not_written_to() {
+    let meter = PRESSURE
+        .replace("pressure-transmitter", "electricity-meter")
+        .replace("330502-9601-000123-02", "330502-9304-000101-69");
+    let line = Line::new([(3, Unit::holding(0, &[9; 20]))], None);
+    let site = SiteFile::new(&line.path, &meter);
+    let value = ["--address", "4", "--value", "1"];
+    let told = site.run("write", &[&["--device", "pressure-1"], &value[..]].concat());
+    assert_eq!(told.code, 1);
+    assert!(told.err.contains("nothing was written: another device answers there"), "{told:?}");
+    assert_eq!(line.shared().units[&3].holding[&4], 9);
+    let told = site.run("write", &[&["--bus", "line", "--unit", "3"], &value[..]].concat());
+    assert_eq!(told.code, 0, "who says bus and unit means them: {told:?}");
+
+    line.shared().units.get_mut(&3).unwrap().holding.insert(0x0B, 666);
+    let told = site.run("write", &[&["--device", "pressure-1"], &value[..]].concat());
+    assert_eq!(told.code, 0, "{told:?}");
+}
+
+#[test]
 fn a_point_is_written_in_the_unit_of_its_property() {
     let (line, site) = transmitter();
     let told = site.run("write", &["--device", "pressure-1", "battery_voltage", "--value", "3.6"]);

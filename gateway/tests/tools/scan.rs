@@ -102,6 +102,23 @@ fn a_line_on_which_nobody_answers_says_what_to_look_at() {
 }
 
 #[test]
+fn what_a_scan_lacks_is_said_for_the_kind_of_link() {
+    let line = Line::new([(3, Unit::holding(0, &[1]))], None);
+    let told = scan(&line, &["--baud", "9600", "--parity", "even", "--units", "3"]);
+    assert!(told.out.contains("template = \"\"  # --config or --templates says which may fit\n"), "{told:?}");
+    let told = ganglion(&["scan"]);
+    assert!(told.code == 2 && told.err.contains("<--port <PATH>|--tcp <HOST[:PORT]>|--rtu-over-tcp"), "{told:?}");
+
+    // It takes one call, and says nothing.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let calls = std::thread::spawn(move || server.accept().unwrap());
+    let told = ganglion(&["scan", "--tcp", &address, "--units", "1", "--timeout-ms", "50"]);
+    assert!(told.code == 1 && told.out.contains("takes calls") && !told.out.contains("swap"), "{told:?}");
+    calls.join().unwrap();
+}
+
+#[test]
 fn noise_at_a_wrong_speed_is_a_hint() {
     let line = Line::new([(3, Unit::holding(0, &[1]))], Some(4_800));
     let told = scan(&line, &["--baud", "9600", "--parity", "even", "--units", "3"]);

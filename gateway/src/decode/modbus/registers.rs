@@ -122,8 +122,19 @@ const TYPES: [(&str, ValueType); 12] = [
     ("bcd64", ValueType::Bcd64),
 ];
 
+/// Takes a type by the name of test vectors (`float32`) or by that of templates (`f32`).
 fn value_type(name: &str) -> Option<ValueType> {
-    TYPES.iter().find(|(named, _)| *named == name).map(|(_, value_type)| *value_type)
+    let of_template = |long: &str| {
+        let digits = long.trim_start_matches(char::is_alphabetic);
+        let short = match long.trim_end_matches(char::is_numeric) {
+            "int" => 'i',
+            "uint" => 'u',
+            "float" => 'f',
+            _ => return false,
+        };
+        name.strip_prefix(short) == Some(digits)
+    };
+    TYPES.iter().find(|(long, _)| *long == name || of_template(long)).map(|(_, value_type)| *value_type)
 }
 
 fn type_names() -> String {

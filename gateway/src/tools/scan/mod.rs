@@ -56,6 +56,10 @@ struct Findings {
     remarks: Vec<String>,
     /// Nothing was asked, or not everything.
     incomplete: bool,
+    /// What was asked is behind a network connection.
+    network: bool,
+    /// No templates were there to compare with.
+    without_templates: bool,
 }
 
 /// A unit that answers.
@@ -115,6 +119,11 @@ pub fn main(options: &Options) -> ExitCode {
         Ok(trace) => trace,
         Err(message) => return refuse(message),
     };
+    let found = Findings {
+        network: task.links.iter().all(|link| !matches!(link, Link::Serial(_))),
+        without_templates: signatures.is_empty(),
+        ..Findings::default()
+    };
     run(async {
         let scan = Scan {
             task,
@@ -124,7 +133,7 @@ pub fn main(options: &Options) -> ExitCode {
             trace,
             stop: Arc::default(),
             spoiled: Vec::new(),
-            found: Findings::default(),
+            found,
             progress: Progress::new(),
         };
         let (found, opened) = scan.run().await;
@@ -248,10 +257,11 @@ impl Scan {
     /// Listens before anything is asked. Where somebody talks, finds out how.
     async fn overhear(&mut self, first: &Link) -> Result<(), Stopped> {
         let listen = self.task.listen;
-        let mut prober = self.open(first).await?;
+        // A server that takes one call at a time may not take the second one soon after.
         if listen.is_zero() || matches!(first, Link::Tcp { .. }) {
             return Ok(());
         }
+        let mut prober = self.open(first).await?;
         self.progress.say(&format!("listening for {} ms", listen.as_millis()));
         let heard = prober.listen(listen).await?;
         drop(prober);

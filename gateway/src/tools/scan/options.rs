@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use crate::site::{Endpoint, LineSpeed, Link, Parity, SerialLink};
 use crate::tools::trace::Watch;
@@ -16,15 +16,16 @@ const LIKELY: std::ops::RangeInclusive<u8> = 1..=10;
 
 /// Where to look, and how.
 #[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("where").required(true).args(["port", "tcp", "rtu_over_tcp"]))]
 pub struct Options {
     /// A serial port.
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["tcp", "rtu_over_tcp"])]
+    #[arg(long, value_name = "PATH")]
     port: Option<PathBuf>,
     /// A Modbus TCP server.
-    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "port")]
+    #[arg(long, value_name = "HOST[:PORT]")]
     tcp: Option<String>,
     /// A serial server that carries RTU frames; its line's speed is its own affair.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["port", "tcp"])]
+    #[arg(long, value_name = "HOST:PORT")]
     rtu_over_tcp: Option<String>,
     /// Bit rates to try, in this order.
     #[arg(long, value_delimiter = ',', value_name = "BAUD")]

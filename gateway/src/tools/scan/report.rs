@@ -170,9 +170,10 @@ impl Findings {
         self.units.iter().for_each(|unit| out.push_str(&unit.text()));
         self.remarks.iter().for_each(|remark| out.push_str(&format!("note: {remark}\n")));
         if self.units.is_empty() && !self.incomplete {
-            out.push_str(
-                "note: check A and B (swap them), ground, termination and the supply; then --timeout-ms 1000, other --baud\n",
-            );
+            out.push_str(match self.network {
+                true => "note: the server takes calls, but none of these units answers: other --units, --timeout-ms 5000, or --rtu-over-tcp if it is a serial server in transparent mode\n",
+                false => "note: check A and B (swap them), ground, termination and the supply; then --timeout-ms 1000, other --baud\n",
+            });
         }
         if let (Some(at), false) = (&self.link, self.units.is_empty()) {
             out.push('\n');
@@ -225,6 +226,9 @@ impl Findings {
                     if fit.resources.is_empty() {
                         out.push_str("resource = \"\"  # identifier of what it observes\n");
                     }
+                }
+                None if self.without_templates => {
+                    out.push_str("template = \"\"  # --config or --templates says which may fit\nresource = \"\"\n");
                 }
                 None => out.push_str("template = \"\"  # no template fits\nresource = \"\"\n"),
             }
