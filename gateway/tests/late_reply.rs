@@ -22,7 +22,7 @@ use line::{Heard, Line, Said, truth};
 
 const RESPONSE_TIMEOUT: Duration = ms(20);
 const LATE_REPLY: Duration = ms(150);
-/// Latest answer after its request. The guard allows for 65 ms more, which a busy machine may take to carry it.
+/// Latest answer after its request. It is suspect for 65 ms more, which a busy machine may take to carry it.
 const LATEST: Duration = ms(105);
 const LINES: u64 = 48;
 const COUNT: u16 = 4;
@@ -54,7 +54,7 @@ async fn no_value_of_ten_thousand_polls_is_wrong_although_a_third_of_the_answers
 }
 
 #[tokio::test]
-async fn without_the_quarantine_the_same_lines_give_wrong_values() {
+async fn without_suspicion_the_same_lines_give_wrong_values() {
     let outcome = poll_faulty_lines(Duration::ZERO, 10_000, true).await;
     println!("polls {}, wrong {}", outcome.polls, outcome.wrong);
     assert!(outcome.wrong > 0);
@@ -108,8 +108,8 @@ fn say(heard: &Heard, random: &mut fastrand::Rng, injected: &Injected) -> Vec<Sa
         55..85 => {
             injected.late.fetch_add(1, Ordering::Relaxed);
             return match random.u8(0..4) {
-                // At once: a copy that follows an answer taken in time by more than the silence between frames is out of
-                // any guard's reach, and on a busy machine the first may be in time after all.
+                // At once: a copy that follows an answer taken in time by more than the silence between frames cannot
+                // be told from the next answer, and on a busy machine the first may be in time after all.
                 0 => vec![(late, [answer.clone(), answer].concat())],
                 _ => vec![(late, answer)],
             };

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ganglion_protocols::Reason;
-use ganglion_protocols::modbus::pdu::{Bits, Request, Words};
+use ganglion_protocols::modbus::pdu::{Bits, MAX_PDU, Request, Words};
 use ganglion_protocols::modbus::{Table, UnitId};
 
 use crate::plan::ReadRequest;
@@ -152,6 +152,14 @@ impl fmt::Display for OrderError {
 impl core::error::Error for OrderError {}
 
 impl Write {
+    /// Makes a write of coils out of their states; `None` for more than fit any PDU.
+    #[must_use]
+    pub fn coils(address: u16, states: &[bool]) -> Option<Self> {
+        let mut buffer = [0; MAX_PDU];
+        let packed = Bits::pack(states, &mut buffer)?.as_bytes().to_vec();
+        Some(Self::Coils { address, packed, count: u16::try_from(states.len()).ok()? })
+    }
+
     /// Returns what is read back, if anything can be.
     pub(super) fn read_back(&self) -> Option<ReadRequest> {
         let registers = |address, count| ReadRequest { table: Table::HoldingRegister, address, count };

@@ -250,3 +250,28 @@ fn a_poll_that_can_be_asked_in_another_shape_waits_for_the_silence_only() {
     desk.expect(1, &[3, 0, 0, 0, 3]);
     assert!(desk.now - answered < ms(10), "{:?}", desk.now - answered);
 }
+
+#[test]
+fn a_confirmed_write_that_cannot_be_read_back_is_not_said_to_have_been_refused() {
+    let mut desk = Desk::new();
+    desk.order(1, 1, write(Write::Register { address: 7, value: 5 }));
+    desk.expect(1, &[0x06, 0, 7, 0, 5]);
+    desk.answer(1, &[0x06, 0, 7, 0, 5]);
+    desk.expect(1, &[0x03, 0, 7, 0, 1]);
+    desk.answer(1, &[0x83, 2]);
+    let refused = Reason::Exception(ExceptionCode::ILLEGAL_DATA_ADDRESS);
+    assert_eq!(desk.ended(), Some((1, Err(OrderError::NotReadBack(refused)))));
+}
+
+#[test]
+fn an_unanswered_write_that_cannot_be_read_back_either_is_unanswered() {
+    let mut desk = Desk::new();
+    desk.order(1, 1, write(Write::Register { address: 7, value: 5 }));
+    for _ in 0..3 {
+        desk.expect(1, &[0x06, 0, 7, 0, 5]);
+        desk.silence();
+    }
+    desk.expect(1, &[0x03, 0, 7, 0, 1]);
+    desk.answer(1, &[0x83, 2]);
+    assert_eq!(desk.ended(), Some((1, Err(OrderError::Failed(Reason::Timeout)))));
+}

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::handle::Call;
+use super::handle::{Call, ORDERS};
 use super::learned::{KEEP_EVERY, Learned};
 use super::observed::Observed;
 use super::settings::{Polled, settings};
@@ -92,8 +92,9 @@ struct Running {
     /// Who waits for which order.
     waiting: BTreeMap<u64, Call>,
     orders: u64,
-    /// Units of which something was learnt since the last write.
+    /// When what was learnt since the last write is to be written.
     to_keep: Option<Duration>,
+    /// When it was written last.
     kept: Option<Duration>,
 }
 
@@ -136,7 +137,7 @@ impl Running {
             tokio::select! {
                 biased;
                 event = self.connection.next(&mut buffer) => self.happened(event, &buffer),
-                Some(call) = self.calls.recv() => self.take(call),
+                Some(call) = self.calls.recv(), if self.waiting.len() < ORDERS => self.take(call),
                 () = self.timer.until(deadline) => {
                     let now = self.now();
                     self.note(now, Moment::Woken);

@@ -7,8 +7,8 @@ use ganglion_drivers::bus::order::{Deed, Done, OrderError};
 use ganglion_protocols::modbus::UnitId;
 use tokio::sync::{mpsc, oneshot};
 
-/// Orders that may wait for one bus.
-const ORDERS: usize = 16;
+/// Orders that may wait for one bus, and as many that it has taken up.
+pub(super) const ORDERS: usize = 16;
 
 /// Something asked of one bus, and who waits for the answer.
 #[derive(Debug)]

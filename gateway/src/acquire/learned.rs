@@ -5,8 +5,8 @@
 //! changed since: then it is another device.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,7 +110,10 @@ impl Learned {
         let Some(path) = &store.path else { return Ok(()) };
         let new = path.with_extension("json.new");
         let bytes = serde_json::to_vec_pretty(&store.file).map_err(io::Error::from)?;
-        fs::write(&new, bytes)?;
+        let mut file = File::create(&new)?;
+        file.write_all(&bytes)?;
+        // Before it takes the old one's place, or a power cut may leave an empty one there.
+        file.sync_all()?;
         fs::rename(new, path)
     }
 

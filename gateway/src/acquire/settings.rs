@@ -8,7 +8,8 @@ use ganglion_drivers::client::{Framing, Timing, character_time, frame_gap};
 
 use crate::site::{Bus, Device, DeviceId, Identity, LineSpeed, Link, Site};
 
-/// Polls in a row without any answer after which a unit is asked only now and then: one may fall into a disturbance.
+/// A unit is asked only now and then after as many requests in a row without an answer as so many polls of one request
+/// each make, retries included: one may fall into a disturbance.
 const TRIP_AFTER_POLLS: u8 = 2;
 
 /// Longest pause between two tries to reach a silent unit.
@@ -50,7 +51,7 @@ pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
             polled.push(Polled { device: *device, group });
         }
     }
-    let (framing, line) = line(bus);
+    let (framing, line) = framing(&bus.link, bus.late_reply);
     let settings = Settings {
         framing,
         line,
@@ -70,10 +71,6 @@ pub(crate) fn settings(site: &Site, bus: &Bus) -> (Settings, Vec<Polled>) {
         tasks,
     };
     (settings, polled)
-}
-
-fn line(bus: &Bus) -> (Framing, LineCost) {
-    framing(&bus.link, bus.late_reply)
 }
 
 /// Returns how requests lie on a link, and what they cost.

@@ -40,6 +40,7 @@ mod template;
 mod template_keys;
 mod values;
 
+pub(crate) use report::nearest;
 pub use report::{Mark, Problem, Report, Severity};
 pub use signature::{Signature, signatures, signatures_of_site};
 

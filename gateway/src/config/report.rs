@@ -359,7 +359,7 @@ fn floor(text: &str, at: usize) -> usize {
 }
 
 /// Returns a known word that `got` may have been meant to be.
-pub(super) fn nearest<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |word: &str| strsim::normalized_damerau_levenshtein(&got.to_lowercase(), &word.to_lowercase());
     let best = known.into_iter().map(|word| (likeness(word), word)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= 0.6).then_some(best.1)

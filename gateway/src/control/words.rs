@@ -4,6 +4,7 @@ use ganglion_drivers::bus::order::{Deed, Done, OrderError, Write};
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::Table;
+use ganglion_protocols::modbus::pdu::Bits;
 use serde::{Deserialize, Serialize};
 
 use crate::acquire::CallError;
@@ -139,7 +140,7 @@ pub struct Refusal {
     pub kind: Kind,
     /// For people.
     pub message: String,
-    /// The reason as [`Reason::code`] gives it, where a unit or the wire was the cause.
+    /// The reason as [`Reason::code`] gives it, where a unit or the wire was the cause that nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<u16>,
 }
@@ -205,12 +206,8 @@ impl Writing {
         Ok(match self {
             Self::Coil { address, on } => Write::Coil { address, on },
             Self::Register { address, value } => Write::Register { address, value },
-            Self::Coils { address, on } => {
-                let count = u16::try_from(on.len())
-                    .map_err(|_| Refusal::new(Kind::Impossible, OrderError::Impossible.to_string()))?;
-                let pack = |eight: &[bool]| eight.iter().rev().fold(0, |byte, &on| byte << 1 | u8::from(on));
-                Write::Coils { address, packed: on.chunks(8).map(pack).collect(), count }
-            }
+            Self::Coils { address, on } => Write::coils(address, &on)
+                .ok_or_else(|| Refusal::new(Kind::Impossible, OrderError::Impossible.to_string()))?,
             Self::Registers { address, values } => Write::Registers { address, values },
             Self::Mask { address, and, or } => Write::Mask { address, and, or },
         })
@@ -221,8 +218,7 @@ impl Writing {
             Write::Coil { address, on } => Self::Coil { address: *address, on: *on },
             Write::Register { address, value } => Self::Register { address: *address, value: *value },
             Write::Coils { address, packed, count } => {
-                let bits = packed.iter().flat_map(|byte| (0..8).map(move |place| byte >> place & 1 == 1));
-                Self::Coils { address: *address, on: bits.take(usize::from(*count)).collect() }
+                Self::Coils { address: *address, on: Bits::new(packed, usize::from(*count))?.iter().collect() }
             }
             Write::Registers { address, values } => Self::Registers { address: *address, values: values.clone() },
             Write::Mask { address, and, or } => Self::Mask { address: *address, and: *and, or: *or },

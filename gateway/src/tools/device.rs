@@ -12,6 +12,7 @@ use super::ask::{AskError, Way};
 use crate::acquire::learned::Learned;
 use crate::acquire::settings::{Polled, settings};
 use crate::clock;
+use crate::config::nearest;
 use crate::normalize::observe;
 use crate::pipeline::Sample;
 use crate::site::{Bus, Device, DeviceId, Group, NamedProperty, Point, Site, Stream};
@@ -80,14 +81,10 @@ pub fn find<'a>(site: &'a Site, name: &str) -> Result<Found<'a>, String> {
     });
     found.ok_or_else(|| {
         let names: Vec<&str> = site.devices.iter().map(|device| device.name.as_str()).collect();
-        let near = nearest(name, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let near =
+            nearest(name, names.iter().copied()).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
         format!("no device is called {name:?}{near}")
     })
-}
-
-fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let scored = names.iter().map(|known| (strsim::normalized_levenshtein(name, known), *known));
-    scored.filter(|(score, _)| *score > 0.5).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, near)| near)
 }
 
 impl<'a> Found<'a> {

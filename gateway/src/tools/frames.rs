@@ -8,7 +8,6 @@ use std::time::Duration;
 use ganglion_protocols::modbus::pdu::{Request, Response, function};
 use ganglion_protocols::modbus::{Table, UnitId, rtu, tcp};
 
-use super::value::table_name;
 use crate::acquire::trace::Moment;
 
 /// Pause after which bytes no longer belong to those before: longer than any adapter holds bytes back.
@@ -271,7 +270,7 @@ pub fn response_in_words(pdu: &[u8], asked: Option<&[u8]>) -> String {
     };
     let place = |table: Table, len: usize| match request {
         Some(Request::Read { address, count, .. }) => items(table, address, usize::from(count).min(len)),
-        _ => format!("{} ? ({len})", table_name(table)),
+        _ => format!("{} ? ({len})", table.as_str()),
     };
     match response {
         Response::Exception { code, .. } => {
@@ -323,7 +322,7 @@ fn span(table: Table, address: u16, count: u16) -> String {
 }
 
 fn items(table: Table, address: u16, count: usize) -> String {
-    let name = table_name(table);
+    let name = table.as_str();
     let last = usize::from(address) + count.max(1) - 1;
     if count == 1 { format!("{name} {address}") } else { format!("{name} {address}-{last} ({count})") }
 }

@@ -14,7 +14,6 @@ use ganglion_drivers::plan::ReadRequest;
 use serde_json::{Value, json};
 
 use super::device::planned;
-use super::value::table_name;
 use super::{load_quietly, refuse, say};
 use crate::acquire::learned::Learned;
 use crate::acquire::settings::Polled;
@@ -295,7 +294,7 @@ impl<'a> View<'a> {
     fn json(&self) -> Value {
         let request = |group: &Group, request: &ReadRequest| {
             json!({
-                "table": table_name(request.table), "address": request.address, "count": request.count,
+                "table": request.table.as_str(), "address": request.address, "count": request.count,
                 "points": points_of(self.site, group, *request),
             })
         };
@@ -339,7 +338,7 @@ fn facts_in_words(device: &Device, facts: &[Fact]) -> Vec<String> {
     let cuts: Vec<String> = facts
         .iter()
         .filter_map(|fact| match fact.kind {
-            FactKind::Cut { at, .. } => Some(format!("{} {at}", table_name(fact.request.table))),
+            FactKind::Cut { at, .. } => Some(format!("{} {at}", fact.request.table.as_str())),
             _ => None,
         })
         .collect();
@@ -359,7 +358,7 @@ fn request_line(site: &Site, group: &Group, request: ReadRequest) -> String {
 }
 
 fn items(request: ReadRequest) -> String {
-    let (name, first, count) = (table_name(request.table), request.address, request.count);
+    let (name, first, count) = (request.table.as_str(), request.address, request.count);
     if count == 1 { format!("{name} {first}") } else { format!("{name} {first}-{} ({count})", request.end() - 1) }
 }
 

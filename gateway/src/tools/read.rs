@@ -13,7 +13,7 @@ use serde_json::json;
 use super::ask::{Way, reason_in_words};
 use super::device::{Found, Value, find};
 use super::trace::Watch;
-use super::value::{OrderArg, TableArg, TypeArg, hex, json, table_name, text};
+use super::value::{OrderArg, TableArg, TypeArg, hex, json, text};
 use super::{load_quietly, refuse, run, say};
 use crate::acquire::learned::Learned;
 use crate::site::Site;
@@ -175,7 +175,7 @@ fn table(found: &Found<'_>, way: &Way, values: &[Value<'_>], raw: bool) -> Strin
         out.push_str(&format!("  {:<name$}  {:>number$} {unit:<8} {quality}\n", property.name, shown(value)));
         if raw {
             let ReadRequest { table, address, .. } = value.at;
-            out.push_str(&format!("  {:<name$}  {} {address}: {}\n", "", table_name(table), hex(&value.words)));
+            out.push_str(&format!("  {:<name$}  {} {address}: {}\n", "", table.as_str(), hex(&value.words)));
         }
     }
     out
@@ -194,7 +194,7 @@ fn document(found: &Found<'_>, way: &Way, values: &[Value<'_>], right_device: bo
             "value": value.reading.value.map(json),
             "quality": value.reading.quality.as_str(),
             "reason": value.reading.quality.reason().map(|reason| reason.to_string()),
-            "table": table_name(value.at.table),
+            "table": value.at.table.as_str(),
             "address": value.at.address,
             "registers": value.words,
         })
@@ -244,7 +244,7 @@ async fn bare(options: &Options, site: &Site, name: &str) -> ExitCode {
             let values =
                 kind.map(|kind| decoded(&items, kind, options.order).map(|(_, value)| value).collect::<Vec<_>>());
             let document = json!({
-                "bus": bus.name, "unit": unit, "table": table_name(request.table), "address": address,
+                "bus": bus.name, "unit": unit, "table": request.table.as_str(), "address": address,
                 "items": items, "values": values,
                 "through_daemon": matches!(way, Way::Daemon { .. }),
             });
@@ -280,7 +280,7 @@ fn decoded(
 
 /// Lists items with their addresses: bits and plain registers several to a line, values one to a line.
 pub(super) fn listing(request: ReadRequest, items: &[u16], kind: Option<ValueType>, order: OrderArg) -> String {
-    let name = table_name(request.table);
+    let name = request.table.as_str();
     let mut out = String::new();
     let mut address = u32::from(request.address);
     let mut line = |address: u32, rest: &str| out.push_str(&format!("  {name:<8} {address:>5}  {rest}\n"));

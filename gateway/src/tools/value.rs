@@ -28,17 +28,6 @@ impl From<TableArg> for Table {
     }
 }
 
-/// Returns the short name of a table.
-#[must_use]
-pub const fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Coil => "coil",
-        Table::DiscreteInput => "discrete",
-        Table::InputRegister => "input",
-        Table::HoldingRegister => "holding",
-    }
-}
-
 /// What registers hold.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the names are the meaning")]

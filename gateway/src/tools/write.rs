@@ -14,7 +14,7 @@ use super::device::{Found, find};
 use super::line::LineError;
 use super::read::address;
 use super::trace::Watch;
-use super::value::{OrderArg, TableArg, TypeArg, encode, hex, switch, table_name, type_name};
+use super::value::{OrderArg, TableArg, TypeArg, encode, hex, switch, type_name};
 use super::{load_quietly, refuse, run, say};
 use crate::site::{Bus, Scale, Site};
 
@@ -173,21 +173,17 @@ fn plan<'a>(options: &Options, site: &'a Site) -> Result<Plan<'a>, String> {
             }
         }
         Table::DiscreteInput | Table::InputRegister => {
-            return Err(format!("the {} table can only be read", table_name(table)));
+            return Err(format!("the {} table can only be read", table.as_str()));
         }
     };
-    let what = format!("write {} {address}: {shown}", table_name(table));
+    let what = format!("write {} {address}: {shown}", table.as_str());
     Ok(Plan { bus, device: meant_device, unit, write, what })
 }
 
 fn coils(address: u16, states: &[bool], one: bool) -> Result<Write, String> {
     match states {
         [on] if one => Ok(Write::Coil { address, on: *on }),
-        _ => {
-            let count = u16::try_from(states.len()).map_err(|_| "too many coils".to_owned())?;
-            let pack = |eight: &[bool]| eight.iter().rev().fold(0, |byte, &on| byte << 1 | u8::from(on));
-            Ok(Write::Coils { address, packed: states.chunks(8).map(pack).collect(), count })
-        }
+        _ => Write::coils(address, states).ok_or_else(|| format!("{} coils do not fit one request", states.len())),
     }
 }
 
@@ -257,10 +253,10 @@ async fn right_device(found: &Found<'_>, way: &mut Way) -> Result<(), String> {
     }
 }
 
-/// A unit that does not answer may have obeyed all the same.
+/// A unit that does not answer may have obeyed all the same, one on which the wire was lost too.
 fn may_be_written(error: &AskError) -> bool {
     match error.reason() {
-        Some(reason) => !matches!(reason, Reason::Exception(_) | Reason::Disconnected),
+        Some(reason) => !matches!(reason, Reason::Exception(_)),
         None => matches!(error, AskError::Line(LineError::Lost(_)) | AskError::Client(_)),
     }
 }

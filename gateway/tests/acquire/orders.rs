@@ -9,7 +9,8 @@ use ganglion_drivers::bus::order::{Deed, Done, OrderError, Write};
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::{ExceptionCode, Table, UnitId};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::bench::{Acquisition, BusPlan, SOON, acquire, all_good, device, holding, ms, serial, tcp};
 use crate::line::{Heard, Line, Said};
@@ -187,5 +188,30 @@ async fn a_server_that_hangs_up_on_an_order_fails_it_and_its_polls_go_on() {
     let write = Deed::Write { write: Write::Register { address: 1, value: 2 }, verify: false };
     assert_eq!(call(&acquisition, UNIT, write).await, failed(Reason::Disconnected));
     acquisition.sample_of(0, all_good).await;
+    acquisition.end().await;
+}
+
+#[tokio::test]
+async fn a_bus_takes_so_many_orders_and_refuses_more() {
+    let line = line(Registers::default());
+    let plan = BusPlan::new(serial(&line.path), RESPONSE_TIMEOUT, vec![device(UNIT.0, ms(50), vec![holding(10, 3)])]);
+    let mut acquisition = acquire(vec![plan]);
+    acquisition.sample_of(0, all_good).await;
+    let mut calls = JoinSet::new();
+    let refused = async {
+        loop {
+            let handle = acquisition.handle.clone();
+            // Nobody has this unit id, so each order takes long.
+            calls.spawn(async move { handle.call("bus 0", UnitId(9), Deed::Read(holding(0, 1))).await });
+            // The bus takes up what it takes.
+            sleep(ms(1)).await;
+            while let Some(ended) = calls.try_join_next() {
+                if let Err(CallError::Full(bus)) = ended.expect("a call ends") {
+                    return bus;
+                }
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, refused).await.expect("orders do not pile up without end"), "bus 0");
     acquisition.end().await;
 }

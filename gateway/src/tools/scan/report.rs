@@ -9,7 +9,6 @@ use super::naming::{Fit, Sure};
 use super::{Findings, Unit};
 use crate::site::{Endpoint, Link, Parity};
 use crate::tools::plan::{link, speed};
-use crate::tools::value::table_name;
 
 /// Time between two lines of progress where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -106,7 +105,7 @@ impl Unit {
                 format!("refuses reads at 0 with exception {:02X}, {}", code.code(), code.name().unwrap_or("its own"))
             }
             (None, Some(took)) => {
-                let name = table_name(self.table);
+                let name = self.table.as_str();
                 format!("answers for {name} registers, after {:.1} ms", took.as_secs_f64() * 1000.0)
             }
             (None, None) => "answers".to_owned(),
@@ -124,7 +123,7 @@ impl Unit {
             out.push_str(&format!("          server id: {id}\n"));
         }
         if let Some(limits) = &self.limits {
-            let name = table_name(limits.table);
+            let name = limits.table.as_str();
             out.push_str(&format!("          answers at most {} {name} registers at once, from 0\n", limits.registers));
         }
         for Fit { template, sure, points: (fitting, all), telling, .. } in &self.names {
@@ -146,7 +145,7 @@ impl Unit {
         };
         json!({
             "unit": self.unit,
-            "table": table_name(self.table),
+            "table": self.table.as_str(),
             "exception": self.refused.map(|code| code.code()),
             "turnaround_ms": self.turnaround.map(|took| took.as_secs_f64() * 1000.0),
             "identification": self.who.objects.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
