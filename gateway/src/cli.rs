@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
-use ganglion::tools::{self, REFUSED, load, say, with_causes};
+use ganglion::tools::{self, REFUSED, load, load_quietly, say, with_causes};
 use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,11 +30,13 @@ Examples:
   ganglion status --config site.toml         what the running daemon sees, per device and resource
   ganglion devices export --config site.toml the devices as CSV, for a spreadsheet and `devices_csv`
   ganglion id 330502-0103-000123-33          what an identifier says
-  ganglion decode modbus-rtu 010300000002C40B   what a frame says, or where it is wrong
   ganglion plan --config site.toml           how busy each bus is, and who is late and why
+  ganglion scan --port /dev/ttyUSB0          who is on this line: speed, units, what they are
   ganglion read --config site.toml --device flow-1          one device as the site means it
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
-  ganglion scan --port /dev/ttyUSB0          who is on this line: speed, units, what they are
+  ganglion run --config site.toml --trace new.trace         every byte of every bus, then
+  ganglion trace new.trace                                  as frames and words
+  ganglion decode modbus-rtu 010300000002C40B               what a frame says, or where it is wrong
 
 Environment:
   GANGLION_LOG   what is logged: error, warn, info (default), debug, or per module: info,ganglion::acquire=debug
@@ -154,8 +156,8 @@ pub(crate) fn main() -> ExitCode {
             Ok((site, _)) => say(&summary(&config, &site)),
             Err(code) => code,
         },
-        Verb::Status { config, json } => match load(&config) {
-            Ok((site, _)) => show_status(&site, json),
+        Verb::Status { config, json } => match load_quietly(&config) {
+            Ok(site) => show_status(&site, json),
             Err(code) => code,
         },
         Verb::Devices { verb: DevicesVerb::Export { config, bus, excel } } => export(&config, bus.as_deref(), excel),
@@ -289,15 +291,16 @@ fn status_table(document: &serde_json::Value) -> String {
     );
     let mut table = |first: &str, columns: &[&str], rows: &serde_json::Value| {
         out.push_str(&format!("{first:<24}"));
-        columns.iter().for_each(|column| out.push_str(&format!("{column:>14}")));
+        columns.iter().for_each(|column| out.push_str(&format!("{column:>17}")));
         out.push('\n');
         for (name, row) in rows.as_object().into_iter().flatten() {
             out.push_str(&format!("{name:<24}"));
-            columns.iter().for_each(|column| out.push_str(&format!("{:>14}", text(&row[*column]))));
+            columns.iter().for_each(|column| out.push_str(&format!("{:>17}", text(&row[*column]))));
             out.push('\n');
         }
         out.push('\n');
     };
+    table("bus", &["connected", "load_percent", "line_use_percent", "stretched_to_ms"], &document["buses"]);
     table("device", &["healthy", "polls", "failed_polls", "last_reason"], &document["devices"]);
     table("resource", &["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"], &document["resources"]);
     out

@@ -51,7 +51,7 @@ pub fn load(path: &Path) -> Result<(Site, config::Report), ExitCode> {
 ///
 /// # Errors
 /// The exit code to end with; every error is printed.
-fn load_quietly(path: &Path) -> Result<Site, ExitCode> {
+pub fn load_quietly(path: &Path) -> Result<Site, ExitCode> {
     let (site, report) = config::load_to_run(path);
     site.ok_or_else(|| {
         eprint!("{}", report.render(io::stderr().is_terminal()));

@@ -193,7 +193,8 @@ impl<'a> View<'a> {
         }
         out.push('\n');
         let cycle: Duration = self.overview.tasks.iter().map(|task| task.cost).sum();
-        out.push_str(&format!("  everything once takes {}", millis(cycle)));
+        let requests: usize = self.overview.tasks.iter().map(|task| task.requests.len()).sum();
+        out.push_str(&format!("  everything once takes {} in {requests} requests", millis(cycle)));
         if let Some(floor) = self.overview.floor {
             out.push_str(&format!(
                 "; the bus cannot carry what is asked: nothing is read faster than every {}",
@@ -312,6 +313,7 @@ impl<'a> View<'a> {
         json!({
             "load_percent": self.overview.load_permille as f64 / 10.0,
             "cycle_ms": ms(self.overview.tasks.iter().map(|task| task.cost).sum()),
+            "cycle_requests": self.overview.tasks.iter().map(|task| task.requests.len()).sum::<usize>(),
             "stretched_to_ms": self.overview.floor.map(ms),
             "tasks": self.tasks().map(task).collect::<Vec<_>>(),
             "late": late.collect::<Vec<_>>(),
