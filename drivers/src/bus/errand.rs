@@ -29,6 +29,8 @@ pub(super) struct Errand {
     step: Step,
     attempts: u8,
     not_before: Duration,
+    /// Since when it waits because its answer could be mistaken for another.
+    held: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,11 @@ enum Step {
 
 impl Errand {
     pub(super) const fn new(order: Order) -> Self {
-        Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO }
+        Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO, held: None }
+    }
+
+    pub(super) const fn held(&self) -> Option<Duration> {
+        self.held
     }
 
     /// Writes the PDU of the next request; `None` if no such request exists.
@@ -71,7 +77,7 @@ impl Bus {
         let mut wake = None;
         let mut seen = Vec::new();
         let mut found = None;
-        for (place, errand) in self.errands.iter().enumerate() {
+        for (place, errand) in self.errands.iter_mut().enumerate() {
             let unit = errand.order.unit;
             if seen.contains(&unit) {
                 continue;
@@ -82,6 +88,7 @@ impl Bus {
             let mut buffer = [0; MAX_PDU];
             // One that cannot be asked goes at once, to be refused.
             let usable = errand.pdu(&mut buffer).map_or(now, |pdu| self.client.usable_at(unit, pdu));
+            errand.held = (usable > self.client.silent_at().max(now)).then(|| errand.held.unwrap_or(now));
             let ready = errand.not_before.max(rested).max(usable);
             if ready <= now {
                 found = Some(place);
@@ -95,7 +102,8 @@ impl Bus {
 
     /// Sends the next request of an errand. Returns whether a frame is there.
     pub(super) fn send_errand(&mut self, now: Duration, place: usize) -> bool {
-        let Some(errand) = self.errands.remove(place) else { return false };
+        let Some(mut errand) = self.errands.remove(place) else { return false };
+        errand.held = None;
         let unit = errand.order.unit;
         let known = self.units.iter().find(|known| known.id() == unit);
         let broadcast = unit.0 == 0 && matches!(self.framing, Framing::Rtu(_));
@@ -208,6 +216,13 @@ impl Bus {
     pub(super) fn fail_errands(&mut self, reason: Reason) {
         for errand in core::mem::take(&mut self.errands) {
             self.end(&errand, Err(OrderError::Failed(reason)));
+        }
+    }
+
+    /// Ends an order that could not be asked for too long.
+    pub(super) fn end_held(&mut self, place: usize) {
+        if let Some(errand) = self.errands.remove(place) {
+            self.end(&errand, Err(OrderError::Failed(Reason::Timeout)));
         }
     }
 
