@@ -106,6 +106,9 @@ impl Bus {
                 self.events.push_back(Event::Silent { unit: place });
                 self.stretch(now);
             }
+            if self.units.get(place).is_some_and(|unit| unit.refrains(now)) {
+                self.fail_jobs(now, place, Reason::Timeout);
+            }
             self.doubt_connection(now);
         } else if unit.answered() {
             for &task in &unit.tasks {
@@ -160,6 +163,8 @@ impl Bus {
             if !was_wrong {
                 self.events.push_back(Event::WrongDevice { unit: job.unit, found });
             }
+            // A more urgent poll may have found it out between the requests of another one.
+            self.fail_jobs(now, job.unit, Reason::WrongDevice);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Errand {
     step: Step,
     attempts: u8,
     not_before: Duration,
+    /// Since when it waits because its answer could be mistaken for another.
+    held: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,11 @@ enum Step {
 
 impl Errand {
     pub(super) const fn new(order: Order) -> Self {
-        Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO }
+        Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO, held: None }
+    }
+
+    pub(super) const fn held(&self) -> Option<Duration> {
+        self.held
     }
 
     /// Writes the PDU of the next request; `None` if no such request exists.
@@ -65,7 +71,7 @@ impl Bus {
         let mut wake = None;
         let mut seen = Vec::new();
         let mut found = None;
-        for (place, errand) in self.errands.iter().enumerate() {
+        for (place, errand) in self.errands.iter_mut().enumerate() {
             let unit = errand.order.unit;
             if seen.contains(&unit) {
                 continue;
@@ -76,6 +82,7 @@ impl Bus {
             let mut buffer = [0; MAX_PDU];
             // One that cannot be asked goes at once, to be refused.
             let usable = errand.pdu(&mut buffer).map_or(now, |pdu| self.client.usable_at(unit, pdu));
+            errand.held = (usable > self.client.silent_at().max(now)).then(|| errand.held.unwrap_or(now));
             let ready = errand.not_before.max(rested).max(usable);
             if ready <= now {
                 found = Some(place);
@@ -89,7 +96,8 @@ impl Bus {
 
     /// Sends the next request of an errand. Returns whether a frame is there.
     pub(super) fn send_errand(&mut self, now: Duration, place: usize) -> bool {
-        let Some(errand) = self.errands.remove(place) else { return false };
+        let Some(mut errand) = self.errands.remove(place) else { return false };
+        errand.held = None;
         let unit = errand.order.unit;
         let known = self.units.iter_mut().find(|known| known.id() == unit);
         let broadcast = unit.0 == 0 && matches!(self.framing, Framing::Rtu(_));
@@ -217,6 +225,13 @@ impl Bus {
             Step::ReadBack { confirmed: Err(first), .. } => OrderError::Failed(first),
         };
         self.end(errand, Err(error));
+    }
+
+    /// Ends an order that could not be asked for too long.
+    pub(super) fn end_held(&mut self, place: usize) {
+        if let Some(errand) = self.errands.remove(place) {
+            self.end(&errand, Err(OrderError::Failed(Reason::Timeout)));
+        }
     }
 
     fn end(&mut self, errand: &Errand, result: Result<Done, OrderError>) {

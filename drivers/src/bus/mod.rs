@@ -60,6 +60,9 @@ const REOPENING: Duration = Duration::from_secs(1);
 /// Requests in a row without a byte for an answer after which a TCP connection is replaced.
 const SILENCES: u8 = 2;
 
+/// How long, and twice the time of a late reply, a request waits for the time when its answer cannot be mistaken.
+const LONGEST_HOLD: Duration = Duration::from_secs(5);
+
 /// How long a unit waits on a fresh wire if the last one was lost while it was asked: a gateway that hangs up on the
 /// requests to one unit shall not keep the others from being read.
 const OTHERS_FIRST: Duration = Duration::from_millis(100);
@@ -286,6 +289,7 @@ impl Bus {
             return None;
         }
         self.probe(now);
+        self.let_go(now);
         loop {
             let choice = self.choose(now)?;
             // Ends by itself: the client waits only so long for a line on which somebody talks without end.
@@ -412,14 +416,16 @@ impl Bus {
         let Self { jobs, units, tasks, client, .. } = self;
         let job = jobs.get_mut(place)?;
         let unit = units.get(job.unit)?;
-        let front = *job.asks.front()?;
-        // Until then nothing can go, in whatever shape.
         let earliest = job.not_before.max(unit.ready_at).max(client.silent_at());
+        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
+        let front = job.asks.front_mut()?;
+        let at = usable(front.request);
+        front.held = (at > client.silent_at().max(now)).then(|| front.held.unwrap_or(now));
+        let front = *front;
+        // Until then nothing can go, in whatever shape.
         if earliest > now {
             return Some(earliest);
         }
-        let usable = |request: ReadRequest| client.usable_at(unit.id(), &read_pdu(request));
-        let at = usable(front.request);
         if at <= now || front.purpose != Purpose::Points {
             return Some(at);
         }
@@ -440,6 +446,33 @@ impl Bus {
             }
         }
         Some(at)
+    }
+
+    /// Gives up what could not be asked for long because an answer like the one to it was due all the time: another client
+    /// asks the same, again and again.
+    fn let_go(&mut self, now: Duration) {
+        let Framing::Rtu(timing) = self.framing else { return };
+        let limit = LONGEST_HOLD.saturating_add(timing.late_reply.saturating_mul(2));
+        let too_long = |held: Option<Duration>| held.is_some_and(|since| now.saturating_sub(since) > limit);
+        while let Some(place) = self.errands.iter().position(|errand| too_long(errand.held())) {
+            self.end_held(place);
+        }
+        let held = |job: &mut Job| too_long(job.asks.front().and_then(|ask| ask.held));
+        for mut job in self.jobs.extract_if(.., held).collect::<Vec<_>>() {
+            match job.asks.pop_front() {
+                Some(Ask { purpose: Purpose::Points, request, .. }) => job.fail(&self.tasks, request, Reason::Timeout),
+                _ => job.fail_rest(Reason::Timeout),
+            }
+            self.keep_or_finish(now, job);
+        }
+    }
+
+    /// Ends every poll of a unit that waits for its turn.
+    fn fail_jobs(&mut self, now: Duration, unit: usize, reason: Reason) {
+        for mut job in self.jobs.extract_if(.., |job| job.unit == unit).collect::<Vec<_>>() {
+            job.fail_rest(reason);
+            self.finish_parts(now, &mut job);
+        }
     }
 
     /// Makes a job of a due task and of the other due tasks of its unit.
@@ -489,11 +522,12 @@ impl Bus {
             return false;
         }
         let mut job = self.jobs.swap_remove(place);
-        let Some(ask) = job.asks.pop_front() else {
+        let Some(mut ask) = job.asks.pop_front() else {
             job.fail_rest(REFUSED);
             self.finish_parts(now, &mut job);
             return false;
         };
+        ask.held = None;
         let Some(unit) = self.units.get_mut(job.unit) else { return false };
         match self.client.start(now, unit.id(), &read_pdu(ask.request), unit.turnaround.patience()) {
             Ok(frame) => {

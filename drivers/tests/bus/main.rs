@@ -3,11 +3,13 @@
 #![allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
 
 mod bench;
+mod hostile;
 #[path = "../line/mod.rs"]
 mod line;
 mod orders;
 mod periods;
 mod tcp;
+mod traps;
 mod troubles;
 
 use std::time::Duration;

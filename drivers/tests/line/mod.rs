@@ -93,6 +93,14 @@ impl Line {
         }
     }
 
+    /// From now on nothing goes wrong, and every unit answers; an echo stays.
+    pub fn calm(&mut self) {
+        self.faults = Faults { echo: self.faults.echo, ..Faults::default() };
+        for unit in &mut self.units {
+            (unit.dead, unit.busy) = (false, 0);
+        }
+    }
+
     /// Returns what was injected so far.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
