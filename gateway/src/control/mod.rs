@@ -132,11 +132,11 @@ async fn converse(stream: UnixStream, handle: &Handle) {
 
 async fn carry_out(handle: &Handle, request: Request) -> Answer {
     let Request { bus, unit, ask } = request;
-    if let Ask::Write { broadcast, .. } = &ask {
-        if unit == 0 && !broadcast {
-            let message = "unit 0 is everybody on a serial line: say broadcast to mean it".to_owned();
-            return Refusal::new(Kind::Broadcast, message).into();
-        }
+    if let Ask::Write { broadcast: false, .. } = &ask
+        && unit == 0
+    {
+        let message = "unit 0 is everybody on a serial line: say broadcast to mean it".to_owned();
+        return Refusal::new(Kind::Broadcast, message).into();
     }
     let write = match &ask {
         Ask::Write { write, .. } => Some(write.clone()),
