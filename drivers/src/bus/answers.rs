@@ -50,8 +50,8 @@ impl Bus {
             // Nobody polls everybody.
             Outcome::Sent => job.fail(&self.tasks, ask.request, Reason::Timeout),
         }
-        if self.units.get(job.unit).is_some_and(|unit| unit.refrains(now)) {
-            job.fail_rest(Reason::Timeout);
+        if let Some(unit) = self.units.get(job.unit).filter(|unit| unit.refrains(now)) {
+            job.fail_rest(unit.trouble);
         }
         outdated |= self.memory_state(job.unit) != known;
         if outdated && job.replans < MOST_REPLANS {
@@ -71,34 +71,32 @@ impl Bus {
         unit.hung_up = false;
         let counts = &mut unit.counts;
         counts.bus_time = counts.bus_time.saturating_add(cost);
-        let silent = match outcome {
+        let trouble = match outcome {
             Outcome::Answered { turnaround } => {
                 unit.turnaround.answered(turnaround);
                 counts.answered = counts.answered.saturating_add(1);
-                false
+                None
             }
             Outcome::Refused(code) => {
                 counts.exceptions = counts.exceptions.saturating_add(1);
                 // A gateway in between answers in place of a unit that it cannot reach.
-                code == ExceptionCode::GATEWAY_PATH_UNAVAILABLE
-                    || code == ExceptionCode::GATEWAY_TARGET_DEVICE_FAILED_TO_RESPOND
+                let unreached = code == ExceptionCode::GATEWAY_PATH_UNAVAILABLE
+                    || code == ExceptionCode::GATEWAY_TARGET_DEVICE_FAILED_TO_RESPOND;
+                unreached.then_some(Reason::Exception(code))
             }
             Outcome::Failed(Failure::Timeout) => {
                 unit.turnaround.missed();
                 counts.timeouts = counts.timeouts.saturating_add(1);
-                true
+                Some(Reason::Timeout)
             }
             Outcome::Failed(failure) => {
                 counts.unusable = counts.unusable.saturating_add(1);
-                // What follows an answer that was cut short or garbled on TCP may be anything.
-                if failure == Failure::Malformed && self.framing == Framing::Tcp {
-                    self.replace(now, Reason::Malformed);
-                }
-                return;
+                Some(failure.into())
             }
             Outcome::Sent => return,
         };
-        if silent {
+        if let Some(trouble) = trouble {
+            unit.trouble = trouble;
             let with_this = silent_units.saturating_add(usize::from(!unit.breaker.is_open()));
             unit.breaker.share_among(u32::try_from(with_this).unwrap_or(u32::MAX));
             if unit.breaker.failed(now, cost) {
@@ -107,9 +105,14 @@ impl Bus {
                 self.stretch(now);
             }
             if self.units.get(place).is_some_and(|unit| unit.refrains(now)) {
-                self.fail_jobs(now, place, Reason::Timeout);
+                self.fail_jobs(now, place, trouble);
             }
-            self.doubt_connection(now);
+            match trouble {
+                Reason::Timeout => self.doubt_connection(now),
+                // What follows an answer that was cut short or garbled on TCP may be anything.
+                Reason::Malformed if self.framing == Framing::Tcp => self.replace(now, Reason::Malformed),
+                _ => {}
+            }
         } else if unit.answered() {
             for &task in &unit.tasks {
                 if self.tasks.get(task).is_some_and(|task| task.missed_out) {
@@ -171,9 +174,9 @@ impl Bus {
     /// Returns whether what is left must be planned anew, for the request is no longer what the plan would ask.
     fn refused(&mut self, now: Duration, job: &mut Job, mut ask: Ask, code: ExceptionCode) -> bool {
         let reason = Reason::Exception(code);
-        ask.attempts = ask.attempts.saturating_add(1);
         if is_busy(code) {
-            match busy_pause(ask.attempts) {
+            ask.busy = ask.busy.saturating_add(1);
+            match busy_pause(ask.busy) {
                 Some(pause) => {
                     job.not_before = now.saturating_add(pause);
                     job.asks.push_front(ask);
@@ -182,6 +185,7 @@ impl Bus {
             }
             return false;
         }
+        ask.attempts = ask.attempts.saturating_add(1);
         match ask.purpose {
             Purpose::Probe => return false,
             Purpose::Identity => {

@@ -22,6 +22,7 @@ pub(super) struct Errand {
     order: Order,
     step: Step,
     attempts: u8,
+    busy: u8,
     not_before: Duration,
     /// Since when it waits because its answer could be mistaken for another.
     held: Option<Duration>,
@@ -39,7 +40,7 @@ enum Step {
 
 impl Errand {
     pub(super) const fn new(order: Order) -> Self {
-        Self { order, step: Step::Ask, attempts: 0, not_before: Duration::ZERO, held: None }
+        Self { order, step: Step::Ask, attempts: 0, busy: 0, not_before: Duration::ZERO, held: None }
     }
 
     pub(super) const fn held(&self) -> Option<Duration> {
@@ -179,8 +180,8 @@ impl Bus {
     }
 
     fn refused_errand(&mut self, now: Duration, mut errand: Errand, code: ExceptionCode) {
-        errand.attempts = errand.attempts.saturating_add(1);
-        match busy_pause(errand.attempts).filter(|_| is_busy(code)) {
+        errand.busy = errand.busy.saturating_add(1);
+        match busy_pause(errand.busy).filter(|_| is_busy(code)) {
             Some(pause) => {
                 errand.not_before = now.saturating_add(pause);
                 self.errands.push_front(errand);

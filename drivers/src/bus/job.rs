@@ -139,13 +139,15 @@ pub(super) struct Ask {
     pub(super) purpose: Purpose,
     /// Tries without a usable answer.
     pub(super) attempts: u8,
+    /// How often the unit said that it is busy.
+    pub(super) busy: u8,
     /// Since when it waits because its answer could be mistaken for another.
     pub(super) held: Option<Duration>,
 }
 
 impl Ask {
     pub(super) const fn new(request: ReadRequest, purpose: Purpose) -> Self {
-        Self { request, purpose, attempts: 0, held: None }
+        Self { request, purpose, attempts: 0, busy: 0, held: None }
     }
 }
 

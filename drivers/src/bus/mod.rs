@@ -335,7 +335,7 @@ impl Bus {
         let (open, units, tasks) = (self.wire == Wire::Open, &self.units, &self.tasks);
         let reason = |place: usize| {
             let unit = tasks.get(place).and_then(|task| units.get(task.settings.unit))?;
-            if !open { Some(Reason::Disconnected) } else { unit.refrains(now).then_some(Reason::Timeout) }
+            if !open { Some(Reason::Disconnected) } else { unit.refrains(now).then_some(unit.trouble) }
         };
         let mut parts = Vec::new();
         while let Some(due) = self.schedule.first(now, |place| reason(place).is_some()) {
@@ -587,7 +587,10 @@ impl Bus {
             let cost = unit.planned(now, &[place], &task.settings.wants, *line).cost;
             costs.push((if silent { Duration::ZERO } else { cost }, task.settings.interval));
         }
-        let floor = stretch_floor(costs.iter().copied());
+        // A bus on the edge does not change its word with every cost: it is relieved only with a twentieth to spare.
+        let spared = |cost: Duration| cost.saturating_add(cost.checked_div(20).unwrap_or_default());
+        let nearly = || stretch_floor(costs.iter().map(|&(cost, interval)| (spared(cost), interval)));
+        let floor = stretch_floor(costs.iter().copied()).or_else(|| self.floor.filter(|_| nearly().is_some()));
         let tenth = |floor: Duration| floor.checked_div(10).unwrap_or_default();
         let same = match (floor, self.floor) {
             (None, None) => true,

@@ -71,7 +71,8 @@ impl Bus {
             let Some(unit) = units.get_mut(task.settings.unit) else { continue };
             let planned = unit.planned(now, &[place], &task.settings.wants, *line);
             let share = planned.cost.as_nanos().saturating_mul(1000).checked_div(task.settings.interval.as_nanos());
-            load = load.saturating_add(share.unwrap_or(0));
+            // A unit that is left alone takes its share of the dead units, and no more.
+            load = load.saturating_add(share.filter(|_| !unit.breaker.is_open()).unwrap_or(0));
             views.push(TaskView {
                 unit: task.settings.unit,
                 interval: task.settings.interval,

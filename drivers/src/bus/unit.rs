@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use ganglion_protocols::Reason;
 use ganglion_protocols::modbus::UnitId;
 
 use super::settings::{LineCost, UnitSettings};
@@ -49,6 +50,8 @@ pub(super) struct Unit {
     pub(super) check_at: Option<Duration>,
     /// Whether another device answered in its place.
     pub(super) wrong: bool,
+    /// Why it had no usable answer last.
+    pub(super) trouble: Reason,
     /// Whether the wire was lost when it was asked last.
     pub(super) hung_up: bool,
     pub(super) counts: UnitCounts,
@@ -85,6 +88,7 @@ impl Unit {
             usual_turnaround: usual,
             ready_at: Duration::ZERO,
             wrong: false,
+            trouble: Reason::Timeout,
             hung_up: false,
             counts: UnitCounts::default(),
             told: 0,

@@ -301,7 +301,7 @@ impl Ordeal {
                 self.bus.disconnected(now);
                 self.open = false;
             }
-            2 | 3 | 4 => {
+            2..=4 => {
                 // What was on its way went to the old wire.
                 self.line.deliver(now + secs(3));
                 self.bus.connected(now);
@@ -321,7 +321,7 @@ impl Ordeal {
             }
             9 => {
                 let _ = self.bus.overview(now);
-                let _ = self.bus.counts();
+                drop(self.bus.poll_timeout());
             }
             10 => {
                 for unit in 0..self.settings.units.len() {

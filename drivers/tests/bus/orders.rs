@@ -171,6 +171,18 @@ fn a_refused_write_says_why() {
 }
 
 #[test]
+fn what_is_confirmed_stays_confirmed_when_it_cannot_be_read_back() {
+    let mut desk = Desk::new();
+    desk.order(1, 1, write(Write::Register { address: 0, value: 5 }));
+    desk.expect(1, &[0x06, 0, 0, 0, 5]);
+    desk.answer(1, &[0x06, 0, 0, 0, 5]);
+    desk.expect(1, &[0x03, 0, 0, 0, 1]);
+    desk.answer(1, &[0x83, 0x02]);
+    let unread = OrderError::NotReadBack(Reason::Exception(ExceptionCode::ILLEGAL_DATA_ADDRESS));
+    assert_eq!(desk.ended(), Some((1, Err(unread))));
+}
+
+#[test]
 fn a_busy_unit_is_asked_again() {
     let mut desk = Desk::new();
     desk.order(1, 1, Deed::Read(holding(0, 1)));

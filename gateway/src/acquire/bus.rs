@@ -305,9 +305,9 @@ impl Running {
         let device = |unit: &usize| self.devices.get(*unit).map_or("", |device| device.name.as_str());
         match event {
             Happened::Silent { unit } => {
-                warn!(bus, device = device(unit), "the device is silent and is asked now and then only");
+                warn!(bus, device = device(unit), "the device gives no usable answer and is asked now and then only");
             }
-            Happened::Back { unit } => info!(bus, device = device(unit), "the silent device is back"),
+            Happened::Back { unit } => info!(bus, device = device(unit), "the device answers again"),
             Happened::WrongDevice { unit, found } => {
                 let value = |bits: u64| format!("{bits} ({bits:#x})");
                 let expected = self.devices.get(*unit).and_then(|device| device.identity.as_ref());

@@ -36,8 +36,9 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     let buffer = buffer(findings, &file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place)));
     let mut shelf = Shelf::new(path("templates").map(|at| at.value));
     let mut plant = Plant::default();
-    let rows =
-        path("devices_csv").map(|at| device_table::read(findings, &at.value, at.place, file)).unwrap_or_default();
+    let rows = path("devices_csv").map(|at| device_table::read(findings, &at.value, at.place, file));
+    plant.without_table = matches!(rows, Some(None));
+    let rows = rows.flatten().unwrap_or_default();
     for table in file.tables("bus") {
         let name = table.text("name").map(|name| name.value);
         let rows = rows.iter().filter(|(bus, _)| name == Some(bus)).map(|(_, row)| row);
@@ -168,6 +169,8 @@ pub(super) struct Plant {
     wants: Vec<Arc<[Want]>>,
     /// A bus or device of the file is not among them.
     incomplete: bool,
+    /// The table of devices could not be read: which bus lacks a device is not known.
+    without_table: bool,
 }
 
 /// What one device reads of a resource.
@@ -211,7 +214,9 @@ impl Plant {
         }
         let mut units = BTreeMap::new();
         let mut devices = Vec::new();
-        if listed.is_empty() && table.lacks("device") {
+        if listed.is_empty() && self.without_table {
+            self.incomplete = true;
+        } else if listed.is_empty() && table.lacks("device") {
             findings
                 .error(table.place, "[[bus]] needs a device")
                 .help("say [[bus.device]] after it, or name its devices in the table of `devices_csv`");

@@ -17,11 +17,12 @@ use super::values;
 const BUS: &str = "bus";
 
 /// Reads the table that the site file names at `at`: the name of its bus, and the keys, of each device in it.
-pub(super) fn read(findings: &mut Findings, path: &Path, at: Place, site: &Table) -> Vec<(String, Table)> {
-    let Some((source, text)) = files::read(findings, path, at) else { return Vec::new() };
-    let Some((columns, names)) = columns(findings, source, &text) else { return Vec::new() };
+/// `None` when it is no table of devices, which is then reported.
+pub(super) fn read(findings: &mut Findings, path: &Path, at: Place, site: &Table) -> Option<Vec<(String, Table)>> {
+    let (source, text) = files::read(findings, path, at)?;
+    let (columns, names) = columns(findings, source, &text)?;
     let buses: Vec<_> = site.tables("bus").filter_map(|bus| bus.text("name")).map(|name| name.value).collect();
-    let mut devices = Vec::new();
+    let (before, mut devices) = (findings.errors(), Vec::new());
     for row in csv_table::read(findings, source, &text, &names) {
         if (0..names.len()).all(|column| row.field(column).is_empty()) {
             continue;
@@ -37,7 +38,7 @@ pub(super) fn read(findings: &mut Findings, path: &Path, at: Place, site: &Table
         }
         devices.push((bus.to_owned(), device(findings, &row, &columns)));
     }
-    devices
+    (findings.errors() == before || !devices.is_empty()).then_some(devices)
 }
 
 /// Finds out which key each column holds; the names begin with that of the bus.

@@ -88,7 +88,7 @@ pub fn devices_csv(path: &Path, bus: Option<&str>) -> Result<String, Report> {
             let path = path.parent().unwrap_or(Path::new("")).join(at.value);
             device_table::read(&mut findings, &path, at.place, &file)
         });
-        let listed = listed.unwrap_or_default();
+        let listed = listed.flatten().unwrap_or_default();
         let mut devices = Vec::new();
         let mut buses = Vec::new();
         for table in file.tables("bus") {

@@ -148,3 +148,13 @@ async fn drained_within<S: Source>(pause: time::Duration, feed: &mut Feed<'_, S>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_first_times_are_told_and_a_night_of_the_same_is_few_lines() {
+        assert!((1..=8).all(super::worth_telling));
+        let told = (1..=1000).filter(|&times| super::worth_telling(times)).count();
+        assert!((10..20).contains(&told), "{told} lines");
+    }
+}

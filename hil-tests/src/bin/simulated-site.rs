@@ -30,6 +30,25 @@ use ganglion_hil::site::{Endpoint, Host, Line, LineSettings, Refusal, Table, Uni
 
 /// Modbus servers whose values follow a day.
 #[derive(Parser)]
+#[command(after_help = "\
+Models: pressure-transmitter, ultrasonic-flow-meter, water-level-gauge, loop-detector-controller, or
+  bench-1000 and named-1000 for units of 1000 registers.
+
+Commands on standard input, one a line; it ends with its standard input:
+  fault BUS UNIT FAULT SHARE   that share of the answers is: drop, late, flip, garbage, echo, wrong-unit,
+                               wrong-length, truncated, exception, wrong-transaction
+  late BUS UNIT MS             how late a late answer is
+  clear                        ends all faults
+  dead BUS UNIT yes|no         the unit answers nothing, or answers again
+  hole BUS UNIT FIRST LAST     takes holding registers away
+  longest BUS UNIT REGISTERS CODE   refuses longer reads with that exception; 0 is silence
+  noise LINE SHARE             flips that share of the bits of a line
+  unplug BUS, plug BUS         takes a bus away, brings it back
+  counts                       what happened so far, as JSON
+  quit
+Buses are numbered from 0: first the lines, then the TCP endpoints.
+
+A line is a pseudo-terminal: it answers at whatever speed and parity it is opened.")]
 struct Options {
     /// A serial line: PATH,BAUD,PARITY,STOP,UNIT:MODEL,… such as /tmp/line,9600,E,1,1:pressure-transmitter
     #[arg(long = "line", value_name = "LINE")]

@@ -274,7 +274,10 @@ impl FromStr for Model {
             _ => match text.split_once('-').map(|(kind, registers)| (kind, registers.parse())) {
                 Some(("bench", Ok(registers))) => Ok(Self::Bench { registers }),
                 Some(("named", Ok(registers))) => Ok(Self::Named { registers }),
-                _ => Err(format!("{text:?} is no model")),
+                _ => Err(format!(
+                    "{text:?} is no model: pressure-transmitter, ultrasonic-flow-meter, water-level-gauge, \
+                     loop-detector-controller, bench-1000, named-1000"
+                )),
             },
         }
     }
