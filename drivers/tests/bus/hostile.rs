@@ -321,7 +321,6 @@ impl Ordeal {
             }
             9 => {
                 let _ = self.bus.overview(now);
-                drop(self.bus.poll_timeout());
             }
             10 => {
                 for unit in 0..self.settings.units.len() {
