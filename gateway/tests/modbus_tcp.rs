@@ -222,7 +222,8 @@ async fn the_crc_that_a_gateway_leaks_after_its_answers_does_no_harm() {
 
 #[tokio::test]
 async fn other_bytes_that_a_gateway_leaks_cost_a_connection_and_no_reading() {
-    let leaky = |asked: &Asked| vec![Step::Send(asked.answer()), Step::Pause(ms(5)), Step::Send(vec![0x12, 0x34, 0x56])];
+    let leaky =
+        |asked: &Asked| vec![Step::Send(asked.answer()), Step::Pause(ms(5)), Step::Send(vec![0x12, 0x34, 0x56])];
     let server = Server::start(leaky).await;
     let mut acquisition = acquire(vec![plan(&server, vec![device(1, ms(50), vec![holding(10, 4)])])]);
     for _ in 0..8 {

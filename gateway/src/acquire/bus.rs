@@ -27,6 +27,9 @@ use crate::site::{Bus, Device, Site};
 /// Longest wait without anything to do, so that what is shown of the bus stays fresh.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// Reads in a row, without a pause in which a deadline came, after which the task looks up from the wire.
+const FLOOD: u32 = 16;
+
 /// Received bytes of one read; an RTU frame has 256.
 const LUMP: usize = 512;
 
@@ -121,6 +124,7 @@ impl Running {
 
     async fn serve(&mut self) -> Ended {
         let mut buffer = [0; LUMP];
+        let mut heard = 0_u32;
         loop {
             if self.tell().await.is_err() {
                 return Ended;
@@ -136,17 +140,41 @@ impl Running {
             let deadline = self.start + wake;
             tokio::select! {
                 biased;
-                event = self.connection.next(&mut buffer) => self.happened(event, &buffer),
+                event = self.connection.next(&mut buffer) => {
+                    heard += 1;
+                    self.happened(event, &buffer);
+                }
                 Some(call) = self.calls.recv(), if self.waiting.len() < ORDERS => self.take(call),
                 () = self.timer.until(deadline) => {
+                    heard = 0;
                     let now = self.now();
                     self.note(now, Moment::Woken);
                     self.engine.handle_timeout(now);
                 }
             }
+            if heard >= FLOOD {
+                heard = 0;
+                self.look_up().await;
+            }
             if self.to_keep.is_some_and(|at| at <= self.now()) {
                 self.keep().await;
             }
+        }
+    }
+
+    /// Looks at the time, the orders and the rest of the gateway, to which a peer that sends without end would never let
+    /// this task come.
+    async fn look_up(&mut self) {
+        tokio::task::yield_now().await;
+        let now = self.now();
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.note(now, Moment::Woken);
+            self.engine.handle_timeout(now);
+        }
+        while self.waiting.len() < ORDERS
+            && let Ok(call) = self.calls.try_recv()
+        {
+            self.take(call);
         }
     }
 

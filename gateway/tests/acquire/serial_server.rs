@@ -135,3 +135,21 @@ async fn a_serial_server_whose_network_forgot_the_old_connection_is_served_on_th
     acquisition.end().await;
     drop(silent);
 }
+
+#[tokio::test]
+async fn a_server_that_sends_without_end_does_not_stop_the_samples() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // A thread of its own, so that there is always more to read. It ends when the gateway hangs up.
+    let flood = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while std::io::Write::write_all(&mut stream, &[0x55; 65_536]).is_ok() {}
+    });
+    let endpoint = Endpoint::Connect { host: address.ip().to_string(), port: address.port() };
+    let mut acquisition = acquire(vec![plan(endpoint)]);
+    for device in [0, 1, 0, 1] {
+        acquisition.sample_of(device, |sample| sample.states.iter().all(Option::is_some)).await;
+    }
+    acquisition.end().await;
+    flood.join().unwrap();
+}
