@@ -290,8 +290,8 @@ impl Bus {
             } else {
                 job.fail(&self.tasks, ask.request, failure.into());
             }
-        } else if silent && ask.purpose == Purpose::Points {
-            // Others first: a unit that is silent on one block may answer the next, which then is no dead unit.
+        } else if ask.purpose == Purpose::Points {
+            // Others first: a unit that has no usable answer for one block may have one for the next, and is no dead unit.
             job.asks.push_back(ask);
         } else {
             job.asks.push_front(ask);
