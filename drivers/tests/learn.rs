@@ -265,6 +265,7 @@ fn more_holes_than_fit_are_still_read_around() {
 #[test]
 fn in_a_full_memory_the_verdict_that_ends_first_gives_way() {
     let mut memory = Memory::new();
+    memory.answered(at(0), want(HoldingRegister, 5, 1));
     let points: Vec<_> = (0..65).map(|place| want(HoldingRegister, place * 10, 1)).collect();
     for (point, second) in points.iter().zip(0..) {
         for _ in 0..3 {
@@ -273,6 +274,24 @@ fn in_a_full_memory_the_verdict_that_ends_first_gives_way() {
     }
     let parked: Vec<_> = points.iter().map(|point| memory.parked(at(65), *point)).collect();
     assert!(!parked[0] && parked[1..].iter().all(|parked| *parked));
+}
+
+#[test]
+fn a_unit_that_refuses_everything_while_it_starts_up_is_not_given_up() {
+    let mut memory = Memory::new();
+    let points = [want(HoldingRegister, 0, 1), want(HoldingRegister, 10, 1)];
+    for second in 0..20 {
+        for point in points {
+            memory.refused(at(second), point, ExceptionCode::ILLEGAL_DATA_ADDRESS, &[point]);
+        }
+    }
+    assert!(points.iter().all(|point| !memory.parked(at(20), *point)), "nothing is parked before the first answer");
+    memory.answered(at(21), points[0]);
+    assert!(!memory.parked(at(21), points[1]), "what was refused before the first answer does not count");
+    for _ in 0..3 {
+        memory.refused(at(22), points[1], ExceptionCode::ILLEGAL_DATA_ADDRESS, &[points[1]]);
+    }
+    assert!(memory.parked(at(22), points[1]));
 }
 
 #[test]

@@ -34,7 +34,8 @@
 //! times](Memory::parked) and never answered, it is parked: not asked until its time is over, then once, alone. *A
 //! point whose items ever answered is never parked* ([wirenboard/wb-mqtt-serial#806]); the ranges that answered are
 //! part of the facts and so outlive a restart. They are bounded: when there are too many, near ones become one, and a
-//! point between two of them is rather asked in vain than lost.
+//! point between two of them is rather asked in vain than lost. A unit that never answered anything may be starting up:
+//! nothing of it is parked, and its first answer clears what was held against its points.
 //!
 //! **Some units do not answer at all when too much is asked.** A request is taken for too long when it was silent
 //! twice and a shorter one answered in between, and none as long ever answered.
@@ -146,7 +147,8 @@ impl Memory {
     /// Says whether `want` is not to be asked for now: it was refused alone three times and never answered.
     #[must_use]
     pub fn parked(&self, now: Duration, want: ReadRequest) -> bool {
-        self.points.iter().any(|point| point.want == want && point.is_parked() && point.term.is_running_at(now))
+        let parked = |point: &Point| point.want == want && point.is_parked() && point.term.is_running_at(now);
+        self.answered.any() && self.points.iter().any(parked)
     }
 
     /// Counts changes of [`limits`](Self::limits) and [`parked`](Self::parked), wrapping: a plan made before the last
@@ -165,6 +167,10 @@ impl Memory {
     /// Takes note that `request` was answered.
     pub fn answered(&mut self, now: Duration, request: ReadRequest) {
         let before = self.bounds();
+        if !self.answered.any() {
+            // Whatever was refused until now was refused by a unit that was not ready.
+            self.points.clear();
+        }
         let (good, ranges) = (self.length(request.table).good, self.answered.add(request));
         self.length_mut(request.table).answered(request);
         self.points.retain(|point| !request.covers(point.want));

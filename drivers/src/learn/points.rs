@@ -61,6 +61,11 @@ impl Answered {
         self.ranges.iter().copied()
     }
 
+    /// Says whether there is any.
+    pub(super) fn any(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
     pub(super) fn holds(&self, want: ReadRequest) -> bool {
         self.ranges.iter().any(|range| range.covers(want))
     }
