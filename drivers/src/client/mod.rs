@@ -10,7 +10,7 @@
 //! characters of the standard cannot be seen behind a FIFO.
 //!
 //! After a request that was given up, an answer of its unit, function and length is *suspect* for [`Timing::late_reply`]:
-//! no such request is sent until the late answer was heard or the time is over, and no exception answer of that unit and
+//! no such request is sent until the late answer was heard, with no copy right behind it, or the time is over, and no exception answer of that unit and
 //! function is believed. A request of another client makes its answer suspect in the same way. So a value is never taken
 //! from the answer to another request, as long as no answer comes later than `late_reply`.
 //!

@@ -114,14 +114,19 @@ impl Suspects {
         now < self.all_until || self.alive(now).any(|held| held.unit == unit)
     }
 
-    /// An answer was heard. Returns whether one like it was due; it is not any more.
-    pub(super) fn settle(&mut self, now: Duration, heard: &Signature) -> bool {
+    /// An answer was heard. Returns whether one like it was due; it is not any more once `echo` is over, for a unit or an
+    /// adapter may say it twice, and the reader of the port see a pause of that length between.
+    pub(super) fn settle(&mut self, now: Duration, heard: &Signature, echo: Duration) -> bool {
         let Some(slot) =
             self.table.iter_mut().find(|slot| slot.is_some_and(|held| held.until > now && held.covers(heard)))
         else {
             return now < self.all_until;
         };
+        let kept = slot.filter(|held| held.due == 1 && !echo.is_zero());
         Self::one_less(slot);
+        if let Some(held) = kept {
+            *slot = Some(Suspicion { until: held.until.min(now.saturating_add(echo)), ..held });
+        }
         true
     }
 
@@ -187,11 +192,24 @@ mod tests {
         let mut suspects = Suspects::new(ms(0));
         suspects.suspect(ms(0), read(1, 4), ms(300));
         suspects.suspect(ms(0), read(1, 4), ms(200));
-        assert!(suspects.settle(ms(1), &read(1, 4)));
+        assert!(suspects.settle(ms(1), &read(1, 4), Duration::ZERO));
         assert_eq!(suspects.clear_at(&read(1, 4)), ms(300));
-        assert!(suspects.settle(ms(2), &read(1, 4)));
+        assert!(suspects.settle(ms(2), &read(1, 4), Duration::ZERO));
         assert_eq!(suspects.clear_at(&read(1, 4)), ms(0));
-        assert!(!suspects.settle(ms(3), &read(1, 4)));
+        assert!(!suspects.settle(ms(3), &read(1, 4), Duration::ZERO));
+    }
+
+    #[test]
+    fn what_was_heard_late_is_suspect_a_little_longer_and_never_longer_than_before() {
+        let mut suspects = Suspects::new(ms(0));
+        suspects.suspect(ms(0), read(1, 4), ms(300));
+        assert!(suspects.settle(ms(100), &read(1, 4), ms(50)));
+        assert_eq!(suspects.clear_at(&read(1, 4)), ms(150));
+        assert!(suspects.settle(ms(120), &read(1, 4), ms(50)), "the second copy");
+        assert_eq!(suspects.clear_at(&read(1, 4)), ms(150));
+        suspects.suspect(ms(200), read(1, 6), ms(300));
+        assert!(suspects.settle(ms(290), &read(1, 6), ms(50)));
+        assert_eq!(suspects.clear_at(&read(1, 6)), ms(300));
     }
 
     #[test]
@@ -202,7 +220,7 @@ mod tests {
         assert!(suspects.settle_exception(ms(1), 1, 3));
         assert_eq!(suspects.clear_at(&read(1, 4)), ms(300));
         assert_eq!(suspects.clear_at(&read(1, 6)), ms(300));
-        assert!(suspects.settle(ms(1), &read(1, 6)));
+        assert!(suspects.settle(ms(1), &read(1, 6), Duration::ZERO));
         assert!(suspects.settle_exception(ms(1), 1, 3));
         assert_eq!(suspects.clear_at(&read(1, 4)), ms(0));
     }

@@ -228,7 +228,9 @@ impl Rtu {
             if self.suspects.settle_exception(now, unit, function) {
                 return add(&mut self.counts.late_answers, 1);
             }
-        } else if answer.is_some_and(|answer| self.suspects.settle(now, &Signature { unit, function, answer })) {
+        } else if answer.is_some_and(|answer| {
+            self.suspects.settle(now, &Signature { unit, function, answer }, self.timing.answer_slack)
+        }) {
             return add(&mut self.counts.late_answers, 1);
         } else if let Some(expect) = request {
             let signature = Signature::of(unit, &expect);
