@@ -280,7 +280,7 @@ fn status_table(document: &serde_json::Value) -> String {
     let mut out = format!(
         "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
         text(&document["gateway"]),
-        text(&document["epoch"]),
+        text(&document["store"]["epoch"]),
         text(&document["uplink"]["connected"]),
         text(&document["uplink"]["connections"]),
         text(&document["uplink"]["last_error"]),

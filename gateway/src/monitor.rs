@@ -19,18 +19,30 @@ pub struct Monitor {
 pub struct Snapshot {
     /// The gateway.
     pub gateway: Cri,
-    /// Identity of the store, sixteen hex digits; empty until it is open.
-    pub epoch: String,
     /// The wire to the broker.
     pub uplink: Uplink,
-    /// The buffer.
+    /// The buffer of telemetry.
     pub store: Store,
+    /// The buffer of events.
+    pub event_store: Store,
     /// The buses, by name; empty until each has run for a moment.
     pub buses: BTreeMap<String, BusState>,
     /// The devices, by name.
     pub devices: BTreeMap<String, DeviceState>,
     /// The observations, by resource.
     pub resources: BTreeMap<Cri, Ledger>,
+    /// The events, by resource.
+    pub event_resources: BTreeMap<Cri, Ledger>,
+}
+
+/// The two logs of the buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogName {
+    /// What is measured.
+    Telemetry,
+    /// Alarms and changes of state.
+    Events,
 }
 
 /// What became of the observations of one resource since the daemon started; each state counts those that reached it.
@@ -63,9 +75,11 @@ pub struct Uplink {
     pub retry_in_ms: Option<u64>,
 }
 
-/// State of the buffer.
+/// State of one log of the buffer.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Store {
+    /// Its identity, sixteen hex digits; empty until it is open. A new one means that numbering began anew.
+    pub epoch: String,
     /// Why nothing can be written at present: `disk full`, `read-only`, …; acquisition goes on.
     pub trouble: Option<String>,
     /// Bytes held by segments.
@@ -203,12 +217,13 @@ impl Monitor {
         Self {
             state: Mutex::new(Snapshot {
                 gateway: site.gateway,
-                epoch: String::new(),
                 uplink: Uplink::default(),
                 store: Store::default(),
+                event_store: Store::default(),
                 buses: BTreeMap::new(),
                 devices: names().map(|name| (name, DeviceState::default())).collect(),
                 resources: site.streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
+                event_resources: site.event_streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
             }),
         }
     }
@@ -245,9 +260,19 @@ impl Monitor {
         self.lock().buses.insert(name.to_owned(), bus);
     }
 
-    /// Changes the counters of one resource.
+    /// Changes the counters of one resource's observations.
     pub fn count(&self, resource: Cri, change: impl FnOnce(&mut Ledger)) {
-        change(self.lock().resources.entry(resource).or_default());
+        self.count_in(LogName::Telemetry, resource, change);
+    }
+
+    /// Changes the counters of one resource in one log.
+    pub fn count_in(&self, log: LogName, resource: Cri, change: impl FnOnce(&mut Ledger)) {
+        let mut state = self.lock();
+        let ledgers = match log {
+            LogName::Telemetry => &mut state.resources,
+            LogName::Events => &mut state.event_resources,
+        };
+        change(ledgers.entry(resource).or_default());
     }
 
     /// Changes the state of the wire.
@@ -255,14 +280,13 @@ impl Monitor {
         change(&mut self.lock().uplink);
     }
 
-    /// Changes the state of the buffer.
-    pub fn store(&self, change: impl FnOnce(&mut Store)) {
-        change(&mut self.lock().store);
-    }
-
-    /// Sets the identity of the store.
-    pub fn opened(&self, epoch: u64) {
-        self.lock().epoch = format!("{epoch:016x}");
+    /// Changes the state of one log.
+    pub fn store_of<T>(&self, log: LogName, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut state = self.lock();
+        change(match log {
+            LogName::Telemetry => &mut state.store,
+            LogName::Events => &mut state.event_store,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {

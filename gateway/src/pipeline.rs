@@ -105,7 +105,7 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     let site = Arc::new(site);
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
-    let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
+    let store = buffer::open(&site, &monitor).map_err(RunError::Buffer)?;
     let listener = status::listen(&site.data_dir)
         .inspect_err(|error| {
             let path = status::socket_path(&site.data_dir);
@@ -131,11 +131,12 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     };
     let (mut acquire, handle) = acquire::spawn(&site, &surroundings);
     drop(surroundings);
-    let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
+    let mut normalize =
+        tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.telemetry.intake));
     let broker = site.broker.clone();
     let mut deliver = tokio::spawn({
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
-        async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
+        async move { deliver::run(&broker, gateway, store.telemetry.epoch, store.telemetry.live, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));

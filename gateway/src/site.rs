@@ -26,8 +26,12 @@ pub struct Site {
     pub devices: Vec<Device>,
     /// Every stream of observations; a [`StreamId`] is a place in this list.
     pub streams: Vec<Stream>,
-    /// Limits of the buffer.
+    /// Every stream of events; numbered apart.
+    pub event_streams: Vec<Stream>,
+    /// Limits of the log of telemetry.
     pub buffer: BufferSettings,
+    /// Limits of the log of events.
+    pub event_buffer: BufferSettings,
     /// The city brain's broker.
     pub broker: BrokerSettings,
 }
@@ -324,7 +328,7 @@ pub struct NamedProperty {
     pub unit: String,
 }
 
-/// Limits of the buffer.
+/// Limits of one log of the buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BufferSettings {
     /// Most bytes on disk.
@@ -335,6 +339,17 @@ pub struct BufferSettings {
     pub commit_interval: Duration,
     /// Bytes that make a commit happen at once.
     pub commit_bytes: u32,
+    /// What goes when `max_bytes` are spent.
+    pub when_full: WhenFull,
+}
+
+/// What goes when a log's bytes are spent; declared either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The oldest segment.
+    EvictOldest,
+    /// What comes, until something is delivered.
+    RefuseNewest,
 }
 
 /// The city brain's broker.

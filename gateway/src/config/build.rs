@@ -15,10 +15,12 @@ use super::files::Credentials;
 use super::keys::{Item, Table};
 use super::link::{endpoint, link};
 use super::report::{At, Findings, Place};
-use super::site_keys::BUFFER;
+use super::site_keys::{BUFFER, EVENT_BUFFER};
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want};
+use crate::site::{
+    BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want, WhenFull,
+};
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -33,7 +35,10 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     let mut city = City { directory, used: BTreeMap::new() };
     let gateway = file.table("gateway").and_then(|table| gateway(findings, &mut city, table));
     let broker = file.table("broker").and_then(|table| broker(findings, table, folder, gateway));
-    let buffer = buffer(findings, &file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place)));
+    let table = file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place));
+    let buffer = buffer_of(findings, &table);
+    let events = table.table("events").cloned().unwrap_or_else(|| Table::empty(&EVENT_BUFFER, table.place));
+    let event_buffer = buffer_of(findings, &events);
     let mut shelf = Shelf::new(path("templates").map(|at| at.value));
     let mut plant = Plant::default();
     let rows = path("devices_csv").map(|at| device_table::read(findings, &at.value, at.place, file));
@@ -56,7 +61,9 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
         buses: plant.buses,
         devices: plant.devices,
         streams: plant.streams,
+        event_streams: Vec::new(),
         buffer: buffer?,
+        event_buffer: event_buffer?,
         broker: broker?,
     })
 }
@@ -133,12 +140,16 @@ fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option
     })
 }
 
-fn buffer(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
+fn buffer_of(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
     let settings = BufferSettings {
         max_bytes: table.number("max_bytes")?,
         segment_bytes: table.number("segment_bytes")?,
         commit_interval: millis(table, "commit_interval_ms")?,
         commit_bytes: table.number("commit_bytes")?,
+        when_full: match table.text("when_full")?.value {
+            "refuse-newest" => WhenFull::RefuseNewest,
+            _ => WhenFull::EvictOldest,
+        },
     };
     if settings.max_bytes / FEWEST_SEGMENTS < u64::from(settings.segment_bytes) {
         let message = format!("`max_bytes` is {}, too little for {FEWEST_SEGMENTS} segments", settings.max_bytes);

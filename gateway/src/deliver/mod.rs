@@ -32,7 +32,7 @@ use ganglion_protocols::Cri;
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use crate::buffer::{Outlet, Position, Stored};
+use crate::buffer::{Outlet, Span, Stored};
 use crate::monitor::Monitor;
 use crate::site::BrokerSettings;
 use backoff::Backoff;
@@ -58,13 +58,13 @@ pub trait Source: Send {
 }
 
 impl Source for Outlet {
-    type Mark = Position;
+    type Mark = Span;
 
-    async fn next(&mut self) -> Option<(Position, Vec<Stored>)> {
-        Outlet::next(self).await.map(|chunk| (chunk.end, chunk.observations))
+    async fn next(&mut self) -> Option<(Span, Vec<Stored>)> {
+        Outlet::next(self).await.map(|chunk| (chunk.span, chunk.observations))
     }
 
-    fn acknowledge(&self, up_to: Position) {
+    fn acknowledge(&self, up_to: Span) {
         Outlet::acknowledge(self, up_to);
     }
 

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_protocols::topic::StatusTopic;
+use ganglion_protocols::topic::{GatewaySubject, GatewayTopic};
 use ganglion_protocols::{Cri, Timestamp};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, LastWill, LastWillProperties, PubAck, PubAckReason, PublishProperties};
@@ -21,7 +21,7 @@ use super::status::Status;
 use super::tls::tls_config;
 use super::window::{Outcome, Window};
 use crate::clock;
-use crate::monitor::Monitor;
+use crate::monitor::{LogName, Monitor};
 use crate::site::BrokerSettings;
 
 /// Longest time for name, TCP, TLS and CONNACK together.
@@ -68,7 +68,7 @@ impl<'a> Uplink<'a> {
             user_properties: settings.user_properties.clone().into_iter().collect(),
             ..PublishProperties::default()
         };
-        let status_topic = StatusTopic { gateway }.to_string().into();
+        let status_topic = GatewayTopic { gateway, about: GatewaySubject::Status }.to_string().into();
         Self { settings, gateway, epoch, monitor, properties, status_topic }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Uplink<'a> {
     /// Returns why the store cannot write, if it cannot.
     fn trouble(&self) -> Option<String> {
         let mut trouble = None;
-        self.monitor.store(|store| trouble.clone_from(&store.trouble));
+        self.monitor.store_of(LogName::Telemetry, |store| trouble.clone_from(&store.trouble));
         trouble
     }
 

@@ -9,6 +9,7 @@ use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 use super::*;
 use crate::site::{
     BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, NamedProperty, Stream, StreamId, Term, Want,
+    WhenFull,
 };
 
 fn cri(serial: u32) -> Cri {
@@ -65,7 +66,9 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
                 heartbeat: None,
             }],
         }],
-        buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
@@ -258,3 +261,11 @@ fn a_device_without_a_heartbeat_reports_every_poll() {
     let observations = observe(&site, &sample(vec![Ok(vec![1, 0, 0, 0])]));
     assert!((0..3).all(|_| reports.worth(Duration::ZERO, &observations[0])));
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::ZERO,
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

@@ -12,7 +12,7 @@ use ganglion::monitor::{Monitor, Snapshot};
 use ganglion::pipeline::Sample;
 use ganglion::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, DeviceLimits, Endpoint, Group, Identity, LineSpeed, Link,
-    Parity, SerialLink, Site, Want,
+    Parity, SerialLink, Site, Want, WhenFull,
 };
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{Table, UnitId};
@@ -90,7 +90,9 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
-        buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
@@ -241,3 +243,11 @@ pub(crate) fn all_good(sample: &Sample) -> bool {
 pub(crate) fn all_are(sample: &Sample, reason: Reason) -> bool {
     sample.states.iter().all(|state| *state == Some(reason))
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::ZERO,
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

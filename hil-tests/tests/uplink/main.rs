@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
 use ganglion::buffer::Stored;
+use ganglion::monitor::LogName;
 use ganglion::site::NamedProperty;
 use ganglion_hil::pki::Validity;
 use hostile::{Hostile, Treatment};
@@ -58,7 +59,7 @@ async fn the_status_is_retained_and_follows_the_gateway() {
     bench.start_deliver();
     let online = expect(1, "an online message").await;
     assert!(online.contains(r#""state":"online","since":""#) && !online.contains("trouble"), "{online}");
-    bench.monitor.store(|store| store.trouble = Some("disk full".to_owned()));
+    bench.monitor.store_of(LogName::Telemetry, |store| store.trouble = Some("disk full".to_owned()));
     let troubled = expect(2, "a message about the trouble").await;
     assert!(troubled.contains(r#""state":"online""#) && troubled.contains(r#""trouble":"disk full""#), "{troubled}");
     let late = bench.subscribe("late");
