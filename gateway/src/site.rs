@@ -344,6 +344,8 @@ pub struct BrokerSettings {
     pub host: String,
     /// Port, 8883 by custom.
     pub port: u16,
+    /// What is spoken with it.
+    pub mqtt: MqttVersion,
     /// Certificates of the authorities that may sign the broker's certificate, PEM.
     pub ca: PathBuf,
     /// The gateway's certificate chain, PEM.
@@ -360,4 +362,14 @@ pub struct BrokerSettings {
     pub max_payload: usize,
     /// User properties sent with every message, by name.
     pub user_properties: BTreeMap<String, String>,
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MqttVersion {
+    /// MQTT 5.0.
+    #[default]
+    V5,
+    /// MQTT 3.1.1, whose protocol level is 4: no properties, and no refusal but the end of the connection.
+    V4,
 }

@@ -18,7 +18,9 @@ use super::report::{At, Findings, Place};
 use super::site_keys::BUFFER;
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want};
+use crate::site::{
+    BrokerSettings, BufferSettings, Bus, Device, DeviceId, MqttVersion, NamedProperty, Point, Site, Stream, Want,
+};
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -115,6 +117,15 @@ fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option
         findings.error(min.place, message);
     }
     let client_id = table.text("client_id").map(|at| at.value.to_owned()).or_else(|| gateway.map(|id| id.to_string()));
+    let mqtt = match table.text("mqtt")?.value {
+        "3.1.1" => MqttVersion::V4,
+        _ => MqttVersion::V5,
+    };
+    if mqtt == MqttVersion::V4 && table.get("user_properties").is_some() {
+        findings
+            .warning(table.place_of("user_properties"), "MQTT 3.1.1 has no user properties: they are not sent")
+            .help("leave them out, or say `mqtt = \"5\"` if the broker speaks it");
+    }
     let user_properties = table.map("user_properties").iter().filter_map(|(name, at)| match at {
         Some(At { value: Item::Text(text), .. }) => Some((name.value.clone(), text.clone())),
         _ => None,
@@ -122,6 +133,7 @@ fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option
     Some(BrokerSettings {
         host: table.text("host")?.value.to_owned(),
         port: table.number("port")?,
+        mqtt,
         ca: credentials.ca?.value,
         certificate: credentials.certificate?.value,
         key: credentials.key?.value,

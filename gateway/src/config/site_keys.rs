@@ -50,7 +50,7 @@ const GATEWAY: Section = Section {
 
 const BROKER: Section = Section {
     name: "[broker]",
-    doc: "The city brain's broker: MQTT 5 over mutual TLS.",
+    doc: "The city brain's broker: MQTT over mutual TLS.",
     keys: &[
         Key {
             name: "host",
@@ -59,6 +59,13 @@ const BROKER: Section = Section {
             doc: "host name or address; the broker's certificate must name it",
         },
         Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(8883), doc: "TCP port" },
+        Key {
+            name: "mqtt",
+            kind: Kind::Words(&["5", "3.1.1"]),
+            need: Need::Word("5"),
+            doc: "version of MQTT; \"3.1.1\" for a broker that does not speak 5: it has no user properties and cannot say \
+                  that it refused a message",
+        },
         Key {
             name: "ca",
             kind: Kind::Path,

@@ -1,6 +1,6 @@
 //! Publishes durable observations to the city brain's broker, and acknowledges them to the buffer once the broker has.
 //!
-//! **Owns** the connection: MQTT 5, QoS 1, over mutual TLS with the host name always checked. **Refuses** to keep anything:
+//! **Owns** the connection: MQTT 5 or 3.1.1, QoS 1, over mutual TLS with the host name always checked. **Refuses** to keep anything:
 //! the log on disk is the only session state. A connection starts clean, lives exactly as long as its TCP connection, and
 //! nothing inside its client is trusted afterwards; the next one starts with the first observation whose chunk is not
 //! acknowledged.

@@ -8,7 +8,8 @@ use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 
 use super::*;
 use crate::site::{
-    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, NamedProperty, Stream, StreamId, Term, Want,
+    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, MqttVersion, NamedProperty, Stream, StreamId, Term,
+    Want,
 };
 
 fn cri(serial: u32) -> Cri {
@@ -69,6 +70,7 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),

@@ -12,7 +12,7 @@ use ganglion::monitor::{Monitor, Snapshot};
 use ganglion::pipeline::Sample;
 use ganglion::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, DeviceLimits, Endpoint, Group, Identity, LineSpeed, Link,
-    Parity, SerialLink, Site, Want,
+    MqttVersion, Parity, SerialLink, Site, Want,
 };
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{Table, UnitId};
@@ -94,6 +94,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            mqtt: MqttVersion::V5,
             ca: "unused".into(),
             certificate: "unused".into(),
             key: "unused".into(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ganglion::buffer::{Stored, StoredShape};
 use ganglion::deliver::{self, Source};
 use ganglion::monitor::{Ledger, Monitor, Snapshot};
-use ganglion::site::{BrokerSettings, BufferSettings, NamedProperty, Site};
+use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site};
 use ganglion_hil::peers::mosquitto::{Mosquitto, Subscriber};
 use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
@@ -41,6 +41,13 @@ impl Bench {
         Self::with_options(&[])
     }
 
+    /// The same, and deliver will speak this version.
+    pub(crate) fn speaking(version: MqttVersion) -> Option<Self> {
+        let mut bench = Self::new()?;
+        bench.settings.mqtt = version;
+        Some(bench)
+    }
+
     pub(crate) fn with_options(options: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::create(folder.path()).unwrap();
@@ -49,6 +56,7 @@ impl Bench {
         let settings = BrokerSettings {
             host: "localhost".to_owned(),
             port: broker.port(),
+            mqtt: MqttVersion::V5,
             ca: file("ca.pem"),
             certificate: file("gateway.pem"),
             key: file("gateway.key"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Reason, Timestamp, Value};
 
 use crate::pipeline::Unnumbered;
-use crate::site::{BrokerSettings, BufferSettings, NamedProperty, Site, Stream, StreamId};
+use crate::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, Stream, StreamId};
 
 pub(super) const SEGMENT: u32 = 4 * 1024;
 
@@ -46,6 +46,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
         broker: BrokerSettings {
             host: "localhost".to_owned(),
             port: 8883,
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),

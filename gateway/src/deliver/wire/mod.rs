@@ -1,4 +1,9 @@
-//! One connection to the broker, from its files to its end. The client is built for it and dropped with it.
+//! One connection to the broker, from its files to its end. The client is built for it and dropped with it; which version
+//! of MQTT it speaks is known to `client` alone.
+
+mod client;
+mod v4;
+mod v5;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,10 +11,6 @@ use std::time::Duration;
 
 use ganglion_protocols::topic::StatusTopic;
 use ganglion_protocols::{Cri, Timestamp};
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, LastWill, LastWillProperties, PubAck, PubAckReason, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
-use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
@@ -22,24 +23,19 @@ use super::tls::tls_config;
 use super::window::{Outcome, Window};
 use crate::clock;
 use crate::monitor::Monitor;
-use crate::site::BrokerSettings;
+use crate::site::{BrokerSettings, MqttVersion};
+use client::{Answer, CONNECT_TIMEOUT, Client, Event, Options, Sender, Terms};
 
-/// Longest time for name, TCP, TLS and CONNACK together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+#[cfg(test)]
+pub(super) use client::Refusal;
+pub(super) use client::{Failure, words};
+
 /// Longest time that the oldest message may wait for its PUBACK; on 2 kB/s the largest window takes minutes.
 const SLOWEST_PUBACK: Duration = Duration::from_secs(600);
 /// Longest time for the offline status and DISCONNECT of an orderly end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the store's state is looked at for the status message.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
-/// Packet identifiers in use; more than the window takes, and few, because the client allocates a slot for each.
-const PACKET_IDS: u16 = 100;
-/// Largest packet taken from the broker: it sends acknowledgements only.
-const LARGEST_INCOMING: u32 = 64 * 1024;
-/// Largest packet there is. Source: MQTT 5.0 §2.1.4.
-const LARGEST_PACKET: u32 = 268_435_455;
-/// Content type of every message.
-const CONTENT_TYPE: &str = "application/json";
 
 /// What all connections have in common.
 pub(super) struct Uplink<'a> {
@@ -47,7 +43,7 @@ pub(super) struct Uplink<'a> {
     gateway: Cri,
     epoch: u64,
     monitor: &'a Monitor,
-    properties: PublishProperties,
+    user_properties: Vec<(String, String)>,
     status_topic: Arc<str>,
 }
 
@@ -63,26 +59,35 @@ pub(super) enum End {
 impl<'a> Uplink<'a> {
     /// Prepares what every connection needs.
     pub(super) fn new(settings: &'a BrokerSettings, gateway: Cri, epoch: u64, monitor: &'a Monitor) -> Self {
-        let properties = PublishProperties {
-            content_type: Some(CONTENT_TYPE.to_owned()),
-            user_properties: settings.user_properties.clone().into_iter().collect(),
-            ..PublishProperties::default()
-        };
+        let user_properties = settings.user_properties.clone().into_iter().collect();
         let status_topic = StatusTopic { gateway }.to_string().into();
-        Self { settings, gateway, epoch, monitor, properties, status_topic }
+        Self { settings, gateway, epoch, monitor, user_properties, status_topic }
     }
 
     /// Returns the encoder of observations.
     pub(super) fn encoder(&self) -> Encoder {
-        // MQTT 5.0 §2.2.2.2: an identifier of one byte, then strings of a length of two bytes and the text.
-        let user: usize =
-            self.properties.user_properties.iter().map(|(name, value)| 5 + name.len() + value.len()).sum();
-        Encoder::new(self.gateway, self.epoch, 3 + CONTENT_TYPE.len() + user)
+        let properties = match self.settings.mqtt {
+            MqttVersion::V5 => v5::properties_len(&self.user_properties),
+            MqttVersion::V4 => 0,
+        };
+        Encoder::new(self.gateway, self.epoch, properties)
     }
 
-    /// Returns the keep-alive time, within what the client and the protocol allow.
-    fn keep_alive(&self) -> Duration {
-        self.settings.keep_alive.clamp(Duration::from_secs(5), Duration::from_secs(u64::from(u16::MAX)))
+    /// Opens a client for one connection.
+    fn open(&self, tls: rustls::ClientConfig) -> (Sender, Client) {
+        let BrokerSettings { mqtt, client_id, host, port, keep_alive, .. } = self.settings;
+        let options = Options {
+            host,
+            port: *port,
+            client_id,
+            // Within what the client and the protocol allow.
+            keep_alive: (*keep_alive).clamp(Duration::from_secs(5), Duration::from_secs(u64::from(u16::MAX))),
+            tls,
+            will_topic: &self.status_topic,
+            will: Status::will(self.gateway, self.epoch).to_json(),
+            user_properties: &self.user_properties,
+        };
+        client::open(*mqtt, options)
     }
 
     /// Returns why the store cannot write, if it cannot.
@@ -90,38 +95,6 @@ impl<'a> Uplink<'a> {
         let mut trouble = None;
         self.monitor.store(|store| trouble.clone_from(&store.trouble));
         trouble
-    }
-
-    fn options(&self, tls: rustls::ClientConfig) -> MqttOptions {
-        let BrokerSettings { client_id, host, port, .. } = self.settings;
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        let will = LastWill::new(
-            &*self.status_topic,
-            Status::will(self.gateway, self.epoch).to_json(),
-            QoS::AtLeastOnce,
-            true,
-            Some(LastWillProperties {
-                delay_interval: None,
-                payload_format_indicator: None,
-                message_expiry_interval: None,
-                content_type: Some(CONTENT_TYPE.to_owned()),
-                response_topic: None,
-                correlation_data: None,
-                user_properties: self.properties.user_properties.clone(),
-            }),
-        );
-        let mut options = MqttOptions::new(client_id, host, *port);
-        options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))))
-            .set_keep_alive(self.keep_alive())
-            .set_clean_start(true)
-            .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
-            .set_max_packet_size(Some(LARGEST_INCOMING))
-            .set_outgoing_inflight_upper_limit(PACKET_IDS)
-            .set_network_options(network)
-            .set_last_will(will);
-        options
     }
 }
 
@@ -131,14 +104,14 @@ pub(super) async fn serve<S: Source>(uplink: &Uplink<'_>, feed: &mut Feed<'_, S>
         Ok(tls) => tls,
         Err(error) => return End::Lost(error.to_string()),
     };
-    let (client, mut eventloop) = AsyncClient::new(uplink.options(tls), usize::from(PACKET_IDS));
-    let mut wire = Wire::new(uplink, client);
-    let end = wire.drive(&mut eventloop, feed).await;
+    let (sender, mut client) = uplink.open(tls);
+    let mut wire = Wire::new(uplink, sender);
+    let end = wire.drive(&mut client, feed).await;
     // PUBACKs that were read together with the error, or just before it.
-    for event in eventloop.state.events.drain(..) {
-        if matches!(event, Event::Incoming(Incoming::PubAck(_)) | Event::Outgoing(Outgoing::Publish(_))) {
+    for event in client.rest() {
+        if matches!(event, Event::Acked(..) | Event::Sent(_)) {
             // What would end the connection does no more: it has ended.
-            wire.handle(&event).ok();
+            wire.handle(event).ok();
         }
     }
     wire.collect(feed);
@@ -147,7 +120,7 @@ pub(super) async fn serve<S: Source>(uplink: &Uplink<'_>, feed: &mut Feed<'_, S>
 
 struct Wire<'a, M> {
     uplink: &'a Uplink<'a>,
-    client: AsyncClient,
+    sender: Sender,
     window: Window<Cargo<M>>,
     limits: Limits,
     phase: Phase,
@@ -165,10 +138,10 @@ enum Phase {
 }
 
 impl<'a, M: Copy + Send> Wire<'a, M> {
-    fn new(uplink: &'a Uplink<'a>, client: AsyncClient) -> Self {
+    fn new(uplink: &'a Uplink<'a>, sender: Sender) -> Self {
         Self {
             uplink,
-            client,
+            sender,
             window: Window::new(1),
             limits: Limits { payload: 0, packet: 0 },
             phase: Phase::AwaitingConnAck,
@@ -178,7 +151,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     /// Polls the client until the connection ends.
-    async fn drive<S: Source<Mark = M>>(&mut self, eventloop: &mut EventLoop, feed: &mut Feed<'_, S>) -> End {
+    async fn drive<S: Source<Mark = M>>(&mut self, client: &mut Client, feed: &mut Feed<'_, S>) -> End {
         let mut patience = CONNECT_TIMEOUT + Duration::from_secs(5);
         // The client itself may wait for ever: its flush has no timeout.
         let mut watchdog = pin!(time::sleep(patience));
@@ -189,7 +162,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         loop {
             let polled = {
                 // One poll is kept until it is done: dropping it could lose a packet that is half written.
-                let mut poll = pin!(eventloop.poll());
+                let mut poll = pin!(client.poll());
                 loop {
                     if self.phase == Phase::AwaitingConnAck && feed.is_drained() {
                         return End::Finished;
@@ -211,19 +184,15 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             };
             let event = match polled {
                 Ok(event) => event,
-                Err(error) => {
+                Err(failure) => {
                     let connected = self.phase > Phase::AwaitingConnAck;
-                    return self.end(reason::of_connection(&error, self.uplink.settings, connected));
+                    return self.end(reason::of_connection(&failure, self.uplink.settings, connected));
                 }
             };
-            if let Event::Incoming(Incoming::ConnAck(_)) = event {
-                // A broker that switches keep-alive off says 0, which the client takes for "ping without a pause".
-                if eventloop.options.keep_alive().is_zero() {
-                    eventloop.options.set_keep_alive(self.uplink.keep_alive());
-                }
-                patience = patience.max(2 * eventloop.options.keep_alive());
+            if let Event::Connected(terms) = event {
+                patience = patience.max(2 * terms.keep_alive);
             }
-            if let Err(cause) = self.handle(&event).and_then(|()| self.go_on(feed)) {
+            if let Err(cause) = self.handle(event).and_then(|()| self.go_on(feed)) {
                 return self.end(cause);
             }
             match self.phase {
@@ -249,32 +218,27 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         if self.phase >= Phase::AwaitingLastPubAck { End::Finished } else { End::Lost(cause) }
     }
 
-    fn handle(&mut self, event: &Event) -> Result<(), String> {
+    fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Incoming(Incoming::ConnAck(connack)) => self.connected(connack),
-            Event::Incoming(Incoming::PubAck(ack)) => self.acknowledged(ack),
-            Event::Outgoing(Outgoing::Publish(id)) => {
-                self.window.name(*id).map_err(|_| format!("packet identifier {id} stands for nothing"))
-            }
-            Event::Outgoing(Outgoing::AwaitAck(id)) => Err(format!("packet identifier {id} is still in use")),
-            Event::Outgoing(Outgoing::Disconnect) => {
+            Event::Connected(terms) => self.connected(terms),
+            Event::Acked(id, answer) => self.answered(id, &answer),
+            Event::Sent(id) => self.window.name(id).map_err(|_| format!("packet identifier {id} stands for nothing")),
+            Event::Collided(id) => Err(format!("packet identifier {id} is still in use")),
+            Event::Goodbye => {
                 self.phase = Phase::Closed;
                 Ok(())
             }
-            _ => Ok(()),
+            Event::Other => Ok(()),
         }
     }
 
-    fn connected(&mut self, connack: &ConnAck) -> Result<(), String> {
-        let properties = connack.properties.as_ref();
-        if properties.is_some_and(|p| p.max_qos == Some(0)) {
+    fn connected(&mut self, terms: Terms) -> Result<(), String> {
+        if !terms.qos_1 {
             return Err("broker does not offer QoS 1".to_owned());
         }
-        let receive_max = properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX);
-        let packet = properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET);
-        self.window = Window::new(receive_max);
-        self.limits =
-            Limits { payload: self.uplink.settings.max_payload, packet: usize::try_from(packet).unwrap_or(usize::MAX) };
+        self.window = Window::new(terms.receive_max);
+        let packet = usize::try_from(terms.packet_max).unwrap_or(usize::MAX);
+        self.limits = Limits { payload: self.uplink.settings.max_payload, packet };
         self.phase = Phase::Online;
         self.since = clock::now();
         let mut connections = 0;
@@ -284,32 +248,31 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             connections = state.connections;
         });
         let BrokerSettings { host, port, .. } = self.uplink.settings;
-        info!(broker = %format_args!("{host}:{port}"), connections, receive_max, "uplink connected");
+        info!(broker = %format_args!("{host}:{port}"), connections, terms.receive_max, "uplink connected");
         self.trouble = self.uplink.trouble();
         let status = self.online();
         self.publish_status(status)
     }
 
-    /// Notes what the broker answered. Source: MQTT 5.0 §3.4.2.1.
+    /// Notes what the broker answered to a message.
     ///
     /// # Errors
     /// When the broker refused the message for now: the connection ends, and after a pause everything unacknowledged is
     /// sent again, in order.
-    fn acknowledged(&mut self, ack: &PubAck) -> Result<(), String> {
-        let outcome = match ack.reason {
-            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Outcome::Delivered,
-            PubAckReason::NotAuthorized | PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
-                if let Some(cargo) = self.window.cargo(ack.pkid) {
-                    given_up(cargo, &reason::of_message(ack.reason));
+    fn answered(&mut self, id: u16, answer: &Answer) -> Result<(), String> {
+        match answer {
+            Answer::Taken => self.window.settle(id, Outcome::Delivered),
+            Answer::Never(refusal) => {
+                if let Some(cargo) = self.window.cargo(id) {
+                    given_up(cargo, refusal);
                 }
-                Outcome::Dropped
+                self.window.settle(id, Outcome::Dropped);
             }
-            refused => {
-                let topic = self.window.cargo(ack.pkid).map_or("?", |cargo| &cargo.topic);
-                return Err(format!("broker refused a message on {topic}: {}", reason::of_message(refused)));
+            Answer::NotNow(refusal) => {
+                let topic = self.window.cargo(id).map_or("?", |cargo| &cargo.topic);
+                return Err(format!("broker refused a message on {topic}: {refusal}"));
             }
-        };
-        self.window.settle(ack.pkid, outcome);
+        }
         Ok(())
     }
 
@@ -346,7 +309,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             }
             Phase::AwaitingLastPubAck => {
                 self.phase = Phase::AwaitingDisconnect;
-                self.client.try_disconnect().map_err(|error| error.to_string())
+                self.sender.disconnect()
             }
             _ => Ok(()),
         }
@@ -373,11 +336,9 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     fn publish(&mut self, cargo: Cargo<M>, retain: bool, payload: Vec<u8>) -> Result<(), String> {
-        let (topic, properties) = (cargo.topic.to_string(), self.uplink.properties.clone());
+        let topic = Arc::clone(&cargo.topic);
         self.window.hand_over(cargo, payload.len());
-        self.client
-            .try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
-            .map_err(|error| error.to_string())
+        self.sender.publish(&topic, retain, payload)
     }
 }
 
