@@ -248,15 +248,14 @@ fn start_log(format: LogFormat) {
 fn summary(path: &Path, site: &Site) -> String {
     let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
     format!(
-        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  broker     {}:{}\n",
+        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  brokers    {}\n",
         path.display(),
         site.gateway,
         site.directory,
         site.buses.len(),
         site.devices.len(),
         site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len(),
-        site.broker.host,
-        site.broker.port,
+        site.broker.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -278,13 +277,15 @@ fn status_table(document: &serde_json::Value) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
+        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
         text(&document["gateway"]),
         text(&document["epoch"]),
         text(&document["uplink"]["connected"]),
+        text(&document["uplink"]["broker"]),
         text(&document["uplink"]["connections"]),
+        text(&document["uplink"]["retry_at"]),
         text(&document["uplink"]["last_error"]),
-        text(&document["uplink"]["retry_in_ms"]),
+        text(&document["uplink"]["last_error_broker"]),
         text(&document["store"]["bytes"]),
         text(&document["store"]["segments"]),
         text(&document["store"]["trouble"]),

@@ -11,7 +11,7 @@
 //! | `directory.rs`, `csv_table.rs` | the code directory |
 //! | `template.rs`, `point.rs`, `number.rs` | device templates |
 //! | `device_table.rs` | devices as rows of a CSV table, in and out |
-//! | `device.rs`, `link.rs`, `build.rs` | what lies between the keys: wires, units, identifiers, sources |
+//! | `device.rs`, `link.rs`, `broker.rs`, `build.rs` | what lies between the keys: wires, units, brokers, identifiers, sources |
 //! | `signature.rs` | what a device of each template must look like |
 //! | `files.rs` | reading files and certificates |
 //! | `report.rs` | problems and how they are shown |
@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::site::Site;
 
+mod broker;
 mod build;
 mod csv_table;
 mod device;

@@ -60,6 +60,20 @@ const BROKER: Section = Section {
         },
         Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(8883), doc: "TCP port" },
         Key {
+            name: "alternatives",
+            kind: Kind::List(&Kind::Text),
+            need: Need::Optional,
+            doc: "further brokers, \"host:port\" each, tried in this order while the one of `host` cannot be reached; the \
+                  same authority, certificate and settings hold for them",
+        },
+        Key {
+            name: "fail_back_s",
+            kind: Kind::Integer(10, 86_400),
+            need: Need::Number(600),
+            doc: "while an alternative is connected: how often it is tried whether the broker of `host` answers again, in \
+                  seconds",
+        },
+        Key {
             name: "mqtt",
             kind: Kind::Words(&["5", "3.1.1"]),
             need: Need::Word("5"),

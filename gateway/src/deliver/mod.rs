@@ -1,9 +1,9 @@
 //! Publishes durable observations to the city brain's broker, and acknowledges them to the buffer once the broker has.
 //!
-//! **Owns** the connection: MQTT 5 or 3.1.1, QoS 1, over mutual TLS with the host name always checked. **Refuses** to keep anything:
-//! the log on disk is the only session state. A connection starts clean, lives exactly as long as its TCP connection, and
-//! nothing inside its client is trusted afterwards; the next one starts with the first observation whose chunk is not
-//! acknowledged.
+//! **Owns** the connection: MQTT 5 or 3.1.1, QoS 1, over mutual TLS with the host name always checked, to the preferred
+//! broker or one of its alternatives. **Refuses** to keep anything: the log on disk is the only session state. A connection
+//! starts clean, lives exactly as long as its TCP connection, and nothing inside its client is trusted afterwards; the next
+//! one starts with the first observation whose chunk is not acknowledged.
 //!
 //! **Invariants**
 //! - Observations of one resource are sent in the order of `seq`.
@@ -12,12 +12,14 @@
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `message` and `skeleton`, `backoff`, `reason`, `status`. What is read and what became of it: `feed`.
-//! One connection: `wire`.
+//! The parts without I/O: `window`, `message` and `skeleton`, `brokers` and `backoff`, `reason`, `status`. What is read and
+//! what became of it: `feed`. One connection: `wire`.
 
 mod backoff;
+mod brokers;
 mod feed;
 mod message;
+mod probe;
 mod reason;
 mod skeleton;
 mod status;
@@ -33,9 +35,10 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::buffer::{Outlet, Position, Stored};
+use crate::clock;
 use crate::monitor::Monitor;
-use crate::site::BrokerSettings;
-use backoff::Backoff;
+use crate::site::{Address, BrokerSettings};
+use brokers::Brokers;
 use feed::Feed;
 use wire::{End, Uplink};
 
@@ -87,36 +90,43 @@ pub async fn run_from<S: Source>(
     source: S,
     monitor: Arc<Monitor>,
 ) {
+    let addresses = settings.brokers();
     let uplink = Uplink::new(settings, gateway, epoch, &monitor);
     let mut feed = Feed::new(source, uplink.encoder(), &monitor);
-    let mut backoff = Backoff::new(settings.retry);
-    let broker = format!("{}:{}", settings.host, settings.port);
-    let (mut last_cause, mut times) = (String::new(), 0_u64);
+    let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
+    let mut complaints = vec![Complaint::default(); addresses.len()];
     loop {
-        monitor.uplink(|state| state.retry_in_ms = None);
+        let place = brokers.current();
+        let (Some(preferred), Some(broker)) = (addresses.first(), addresses.get(place)) else { break };
+        monitor.uplink(|state| {
+            state.broker = Some(broker.to_string());
+            (state.retry_in_ms, state.retry_at) = (None, None);
+        });
         let settled = feed.settled();
-        let cause = match wire::serve(&uplink, &mut feed).await {
-            End::Finished => break,
-            End::Lost(cause) => cause,
-        };
-        feed.restart();
-        if feed.settled() > settled {
-            backoff.reset();
-            last_cause.clear();
+        let leave = probe::preferred_answers(settings, preferred, &brokers);
+        let end = wire::serve(&uplink, broker, &mut feed, leave).await;
+        monitor.uplink(|state| state.connected = false);
+        if end == End::Finished {
+            break;
         }
-        let pause = backoff.pause(fastrand::f64());
-        let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        times = if cause == last_cause { times.saturating_add(1) } else { 1 };
-        last_cause.clone_from(&cause);
-        if worth_telling(times) {
-            warn!(%broker, retry_in_ms, times, "uplink down: {cause}");
-        } else {
-            debug!(%broker, retry_in_ms, times, "uplink down: {cause}");
+        feed.restart();
+        let End::Lost(cause) = end else {
+            info!(%broker, %preferred, "uplink left, the preferred broker answers again");
+            brokers.go_back();
+            continue;
+        };
+        let useful = feed.settled() > settled;
+        let pause = brokers.lost(useful, fastrand::f64());
+        let next = addresses.get(brokers.current());
+        if let Some(complaint) = complaints.get_mut(place) {
+            complaint.tell(broker, &cause, useful, pause);
         }
         monitor.uplink(|state| {
-            state.connected = false;
+            state.broker = next.map(ToString::to_string);
             state.last_error = Some(cause);
-            state.retry_in_ms = Some(retry_in_ms);
+            state.last_error_broker = Some(broker.to_string());
+            state.retry_in_ms = u64::try_from(pause.as_millis()).ok();
+            state.retry_at = Some(clock::after(pause));
         });
         if drained_within(pause, &mut feed).await {
             break;
@@ -124,9 +134,31 @@ pub async fn run_from<S: Source>(
     }
     monitor.uplink(|state| {
         state.connected = false;
-        state.retry_in_ms = None;
+        (state.retry_in_ms, state.retry_at) = (None, None);
     });
-    info!(%broker, "everything delivered, uplink ended");
+    info!("everything delivered, uplink ended");
+}
+
+/// What was last wrong with a broker, and how often in a row.
+#[derive(Clone, Debug, Default)]
+struct Complaint {
+    cause: String,
+    times: u64,
+}
+
+impl Complaint {
+    /// Writes the cause to the log, unless it was there often enough; `news` says that all went well in between.
+    fn tell(&mut self, broker: &Address, cause: &str, news: bool, pause: time::Duration) {
+        let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.times = if cause == self.cause && !news { self.times.saturating_add(1) } else { 1 };
+        cause.clone_into(&mut self.cause);
+        let times = self.times;
+        if worth_telling(times) {
+            warn!(%broker, retry_in_ms, times, "uplink down: {cause}");
+        } else {
+            debug!(%broker, retry_in_ms, times, "uplink down: {cause}");
+        }
+    }
 }
 
 /// Says whether the same cause is a warning for so many times in a row: the first ones, then ever more rarely, for a broker

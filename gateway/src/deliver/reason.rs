@@ -5,15 +5,15 @@ use std::io;
 use rustls::{AlertDescription, CertificateError};
 
 use super::wire::{Failure, words};
-use crate::site::BrokerSettings;
+use crate::site::{Address, BrokerSettings};
 
 /// Says why a connection ended or was never made; `connected` tells whether the broker had accepted it.
-pub(super) fn of_connection(failure: &Failure, settings: &BrokerSettings, connected: bool) -> String {
-    let BrokerSettings { host, port, .. } = settings;
+pub(super) fn of_connection(failure: &Failure, settings: &BrokerSettings, broker: &Address, connected: bool) -> String {
+    let host = &broker.host;
     match failure {
-        Failure::Late => format!("no answer from {host}:{port} in time"),
-        Failure::Io(error) => of_io(error, settings, connected),
-        Failure::Tls(error) => of_tls(error, settings),
+        Failure::Late => format!("no answer from {broker} in time"),
+        Failure::Io(error) => of_io(error, settings, broker, connected),
+        Failure::Tls(error) => of_tls(error, settings, broker),
         Failure::Name(text) => format!("{host:?} is no host name ({text})"),
         Failure::Refused(refusal) => format!("broker refused the connection: {refusal}"),
         Failure::Ended(refusal, text) => {
@@ -30,13 +30,13 @@ pub(super) fn of_connection(failure: &Failure, settings: &BrokerSettings, connec
     }
 }
 
-fn of_io(error: &io::Error, settings: &BrokerSettings, connected: bool) -> String {
-    let BrokerSettings { host, port, .. } = settings;
+fn of_io(error: &io::Error, settings: &BrokerSettings, broker: &Address, connected: bool) -> String {
+    let host = &broker.host;
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return of_tls(error, settings);
+        return of_tls(error, settings, broker);
     }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => format!("connection refused: nothing listens on {host}:{port} ({error})"),
+        io::ErrorKind::ConnectionRefused => format!("connection refused: nothing listens on {broker} ({error})"),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => format!("no route to {host} ({error})"),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -56,9 +56,10 @@ fn closed(detail: &str, connected: bool) -> String {
     }
 }
 
-fn of_tls(error: &rustls::Error, settings: &BrokerSettings) -> String {
+fn of_tls(error: &rustls::Error, settings: &BrokerSettings, broker: &Address) -> String {
     use CertificateError as Certificate;
-    let BrokerSettings { host, port, ca, certificate, .. } = settings;
+    let BrokerSettings { ca, certificate, .. } = settings;
+    let host = &broker.host;
     match error {
         // A bad signature is an authority of the same name with another key.
         rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => format!(
@@ -81,7 +82,7 @@ fn of_tls(error: &rustls::Error, settings: &BrokerSettings) -> String {
             Some(why) => format!("broker refused our certificate {}: {why} ({error})", certificate.display()),
             None => format!("broker ended the TLS handshake: {} ({error})", words(alert)),
         },
-        rustls::Error::InvalidMessage(_) => format!("{host}:{port} does not speak TLS ({error})"),
+        rustls::Error::InvalidMessage(_) => format!("{broker} does not speak TLS ({error})"),
         _ => format!("TLS: {error}"),
     }
 }
@@ -114,6 +115,8 @@ mod tests {
         BrokerSettings {
             host: "broker.city".to_owned(),
             port: 8883,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
             mqtt: MqttVersion::V5,
             ca: "pki/ca.pem".into(),
             certificate: "pki/gateway.pem".into(),
@@ -126,9 +129,14 @@ mod tests {
         }
     }
 
+    fn told(failure: &Failure, connected: bool) -> String {
+        let settings = settings();
+        of_connection(failure, &settings, &settings.brokers()[0], connected)
+    }
+
     fn handshake(error: rustls::Error) -> String {
         let failure = Failure::Io(io::Error::new(io::ErrorKind::InvalidData, error));
-        of_connection(&failure, &settings(), false)
+        told(&failure, false)
     }
 
     #[test]
@@ -189,20 +197,20 @@ mod tests {
             ),
         ];
         for (error, expected) in cases {
-            let text = of_connection(&Failure::Io(error), &settings(), false);
+            let text = told(&Failure::Io(error), false);
             assert!(text.starts_with(expected), "{text}");
         }
         let failure = Failure::Io(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(of_connection(&failure, &settings(), true).starts_with("connection lost ("));
+        assert!(told(&failure, true).starts_with("connection lost ("));
     }
 
     #[test]
     fn reason_codes_are_told_in_words_and_as_the_standard_prints_them() {
         let refused = Failure::Refused(Refusal::new(0x87, &format_args!("NotAuthorized")));
-        let text = of_connection(&refused, &settings(), false);
+        let text = told(&refused, false);
         assert_eq!(text, "broker refused the connection: not authorized (0x87)");
         let ended = Failure::Ended(Refusal::new(0x8e, &format_args!("SessionTakenOver")), None);
-        let text = of_connection(&ended, &settings(), true);
+        let text = told(&ended, true);
         assert_eq!(text, "broker ended the connection: session taken over (0x8e)");
     }
 }

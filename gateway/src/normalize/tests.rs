@@ -70,6 +70,8 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
             mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),

@@ -94,6 +94,8 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
             mqtt: MqttVersion::V5,
             ca: "unused".into(),
             certificate: "unused".into(),

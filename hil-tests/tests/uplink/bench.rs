@@ -56,6 +56,8 @@ impl Bench {
         let settings = BrokerSettings {
             host: "localhost".to_owned(),
             port: broker.port(),
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
             mqtt: MqttVersion::V5,
             ca: file("ca.pem"),
             certificate: file("gateway.pem"),
@@ -87,7 +89,18 @@ impl Bench {
     }
 
     pub(crate) fn subscribe(&self, id: &str) -> Subscriber {
-        Subscriber::start(&self.broker, id, "city/v1/#", &self.pki.ca, &self.pki.subscriber).unwrap()
+        self.subscribe_to(&self.broker, id)
+    }
+
+    /// Another broker with the same certificates.
+    pub(crate) fn another_broker(&self, name: &str) -> Mosquitto {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Mosquitto::start(&folder, &self.pki.ca, &self.pki.broker, &[]).unwrap()
+    }
+
+    pub(crate) fn subscribe_to(&self, broker: &Mosquitto, id: &str) -> Subscriber {
+        Subscriber::start(broker, id, "city/v1/#", &self.pki.ca, &self.pki.subscriber).unwrap()
     }
 
     pub(crate) fn start_deliver(&mut self) {
@@ -223,6 +236,10 @@ impl Log {
     pub(crate) fn outstanding(&self) -> usize {
         let state = self.state.lock().unwrap();
         state.next - state.acknowledged
+    }
+
+    pub(crate) fn pushed(&self) -> usize {
+        self.state.lock().unwrap().chunks.len()
     }
 
     pub(crate) fn acknowledged(&self) -> usize {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
 mod bench;
+mod brokers;
 mod hostile;
 
 use std::fs;

@@ -46,6 +46,8 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
         broker: BrokerSettings {
             host: "localhost".to_owned(),
             port: 8883,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
             mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),

@@ -2,111 +2,69 @@
 //! of MQTT it speaks is known to `client` alone.
 
 mod client;
+mod uplink;
 mod v4;
 mod v5;
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_protocols::topic::StatusTopic;
-use ganglion_protocols::{Cri, Timestamp};
+use ganglion_protocols::Timestamp;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::Source;
 use super::feed::{Cargo, Feed, Span};
-use super::message::{Encoder, Limits};
+use super::message::Limits;
 use super::reason;
 use super::status::Status;
 use super::tls::tls_config;
 use super::window::{Outcome, Window};
 use crate::clock;
-use crate::monitor::Monitor;
-use crate::site::{BrokerSettings, MqttVersion};
-use client::{Answer, CONNECT_TIMEOUT, Client, Event, Options, Sender, Terms};
+use crate::site::Address;
+use client::{Answer, CONNECT_TIMEOUT, Client, Event, Sender, Terms};
 
 #[cfg(test)]
 pub(super) use client::Refusal;
 pub(super) use client::{Failure, words};
+pub(super) use uplink::Uplink;
 
 /// Longest time that the oldest message may wait for its PUBACK; on 2 kB/s the largest window takes minutes.
 const SLOWEST_PUBACK: Duration = Duration::from_secs(600);
 /// Longest time for the offline status and DISCONNECT of an orderly end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for what is in flight when a connection that works is left.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the store's state is looked at for the status message.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
-
-/// What all connections have in common.
-pub(super) struct Uplink<'a> {
-    settings: &'a BrokerSettings,
-    gateway: Cri,
-    epoch: u64,
-    monitor: &'a Monitor,
-    user_properties: Vec<(String, String)>,
-    status_topic: Arc<str>,
-}
 
 /// How a connection ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// In order: everything is delivered and the source has ended.
     Finished,
+    /// In order, or as far as there was time for, because it was to be left.
+    Left,
     /// Otherwise; why.
     Lost(String),
 }
 
-impl<'a> Uplink<'a> {
-    /// Prepares what every connection needs.
-    pub(super) fn new(settings: &'a BrokerSettings, gateway: Cri, epoch: u64, monitor: &'a Monitor) -> Self {
-        let user_properties = settings.user_properties.clone().into_iter().collect();
-        let status_topic = StatusTopic { gateway }.to_string().into();
-        Self { settings, gateway, epoch, monitor, user_properties, status_topic }
-    }
-
-    /// Returns the encoder of observations.
-    pub(super) fn encoder(&self) -> Encoder {
-        let properties = match self.settings.mqtt {
-            MqttVersion::V5 => v5::properties_len(&self.user_properties),
-            MqttVersion::V4 => 0,
-        };
-        Encoder::new(self.gateway, self.epoch, properties)
-    }
-
-    /// Opens a client for one connection.
-    fn open(&self, tls: rustls::ClientConfig) -> (Sender, Client) {
-        let BrokerSettings { mqtt, client_id, host, port, keep_alive, .. } = self.settings;
-        let options = Options {
-            host,
-            port: *port,
-            client_id,
-            // Within what the client and the protocol allow.
-            keep_alive: (*keep_alive).clamp(Duration::from_secs(5), Duration::from_secs(u64::from(u16::MAX))),
-            tls,
-            will_topic: &self.status_topic,
-            will: Status::will(self.gateway, self.epoch).to_json(),
-            user_properties: &self.user_properties,
-        };
-        client::open(*mqtt, options)
-    }
-
-    /// Returns why the store cannot write, if it cannot.
-    fn trouble(&self) -> Option<String> {
-        let mut trouble = None;
-        self.monitor.store(|store| trouble.clone_from(&store.trouble));
-        trouble
-    }
-}
-
-/// Serves one connection until it ends.
-pub(super) async fn serve<S: Source>(uplink: &Uplink<'_>, feed: &mut Feed<'_, S>) -> End {
+/// Serves one connection to one of the brokers until it ends; when `leave` is ready it ends in order.
+pub(super) async fn serve<S: Source>(
+    uplink: &Uplink<'_>,
+    broker: &Address,
+    feed: &mut Feed<'_, S>,
+    leave: impl Future<Output = ()>,
+) -> End {
     let tls = match tls_config(uplink.settings) {
         Ok(tls) => tls,
         Err(error) => return End::Lost(error.to_string()),
     };
-    let (sender, mut client) = uplink.open(tls);
-    let mut wire = Wire::new(uplink, sender);
-    let end = wire.drive(&mut client, feed).await;
+    let (sender, mut client) = uplink.open(broker, tls);
+    let mut wire = Wire::new(uplink, broker, sender);
+    let end = wire.drive(&mut client, feed, pin!(leave)).await;
     // PUBACKs that were read together with the error, or just before it.
     for event in client.rest() {
         if matches!(event, Event::Acked(..) | Event::Sent(_)) {
@@ -120,10 +78,15 @@ pub(super) async fn serve<S: Source>(uplink: &Uplink<'_>, feed: &mut Feed<'_, S>
 
 struct Wire<'a, M> {
     uplink: &'a Uplink<'a>,
+    broker: &'a Address,
     sender: Sender,
     window: Window<Cargo<M>>,
     limits: Limits,
     phase: Phase,
+    /// It was to be left: nothing further is sent.
+    leaving: bool,
+    /// When it ends, whatever is still in flight.
+    deadline: Option<Instant>,
     since: Timestamp,
     trouble: Option<String>,
 }
@@ -138,24 +101,32 @@ enum Phase {
 }
 
 impl<'a, M: Copy + Send> Wire<'a, M> {
-    fn new(uplink: &'a Uplink<'a>, sender: Sender) -> Self {
+    fn new(uplink: &'a Uplink<'a>, broker: &'a Address, sender: Sender) -> Self {
         Self {
             uplink,
+            broker,
             sender,
             window: Window::new(1),
             limits: Limits { payload: 0, packet: 0 },
             phase: Phase::AwaitingConnAck,
+            leaving: false,
+            deadline: None,
             since: Timestamp::default(),
             trouble: None,
         }
     }
 
     /// Polls the client until the connection ends.
-    async fn drive<S: Source<Mark = M>>(&mut self, client: &mut Client, feed: &mut Feed<'_, S>) -> End {
+    async fn drive<S: Source<Mark = M>>(
+        &mut self,
+        client: &mut Client,
+        feed: &mut Feed<'_, S>,
+        mut leave: Pin<&mut impl Future<Output = ()>>,
+    ) -> End {
         let mut patience = CONNECT_TIMEOUT + Duration::from_secs(5);
+        let mut heard = Instant::now();
         // The client itself may wait for ever: its flush has no timeout.
         let mut watchdog = pin!(time::sleep(patience));
-        let mut leaving = false;
         let (mut oldest, mut oldest_since) = (None, Instant::now());
         let mut status = time::interval(STATUS_PERIOD);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,18 +138,20 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     if self.phase == Phase::AwaitingConnAck && feed.is_drained() {
                         return End::Finished;
                     }
+                    let silence = heard + patience;
+                    watchdog.as_mut().reset(self.deadline.map_or(silence, |deadline| deadline.min(silence)));
                     let step = tokio::select! {
                         polled = &mut poll => break polled,
                         () = &mut watchdog => return self.end("the connection is stuck".to_owned()),
                         () = feed.read() => self.go_on(feed),
                         _ = status.tick(), if self.phase == Phase::Online => self.tell_trouble(),
+                        () = &mut leave, if !self.leaving => self.leave(feed),
                     };
                     if let Err(cause) = step {
                         return self.end(cause);
                     }
-                    if self.phase == Phase::AwaitingLastPubAck && !leaving {
-                        leaving = true;
-                        watchdog.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
+                    if self.leaving && self.phase == Phase::AwaitingConnAck {
+                        return End::Left;
                     }
                 }
             };
@@ -186,7 +159,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 Ok(event) => event,
                 Err(failure) => {
                     let connected = self.phase > Phase::AwaitingConnAck;
-                    return self.end(reason::of_connection(&failure, self.uplink.settings, connected));
+                    return self.end(reason::of_connection(&failure, self.uplink.settings, self.broker, connected));
                 }
             };
             if let Event::Connected(terms) = event {
@@ -195,15 +168,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             if let Err(cause) = self.handle(event).and_then(|()| self.go_on(feed)) {
                 return self.end(cause);
             }
-            match self.phase {
-                Phase::Closed => return End::Finished,
-                Phase::AwaitingConnAck | Phase::Online => watchdog.as_mut().reset(Instant::now() + patience),
-                Phase::AwaitingLastPubAck if !leaving => {
-                    leaving = true;
-                    watchdog.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
-                }
-                Phase::AwaitingLastPubAck | Phase::AwaitingDisconnect => {}
+            if self.phase == Phase::Closed {
+                return if self.leaving { End::Left } else { End::Finished };
             }
+            heard = Instant::now();
             // Pings go to and fro whether or not the broker takes anything, so they are no sign that it does.
             if self.window.oldest() != oldest {
                 (oldest, oldest_since) = (self.window.oldest(), Instant::now());
@@ -213,9 +181,20 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         }
     }
 
-    /// Ends the connection; once everything is delivered, an error on the way out changes nothing.
+    /// Says how the connection ended; once everything is delivered, or it was to end anyway, an error changes nothing.
     fn end(&self, cause: String) -> End {
-        if self.phase >= Phase::AwaitingLastPubAck { End::Finished } else { End::Lost(cause) }
+        match self.phase {
+            _ if self.leaving => End::Left,
+            Phase::AwaitingConnAck | Phase::Online => End::Lost(cause),
+            Phase::AwaitingLastPubAck | Phase::AwaitingDisconnect | Phase::Closed => End::Finished,
+        }
+    }
+
+    /// Sends nothing further, and ends the connection once what is in flight is settled.
+    fn leave<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
+        self.leaving = true;
+        self.deadline.get_or_insert(Instant::now() + LEAVE_TIMEOUT);
+        self.go_on(feed)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
@@ -247,8 +226,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             state.connections += 1;
             connections = state.connections;
         });
-        let BrokerSettings { host, port, .. } = self.uplink.settings;
-        info!(broker = %format_args!("{host}:{port}"), connections, terms.receive_max, "uplink connected");
+        info!(broker = %self.broker, connections, terms.receive_max, "uplink connected");
         self.trouble = self.uplink.trouble();
         let status = self.online();
         self.publish_status(status)
@@ -286,7 +264,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     /// Does what can be done without waiting: frees the window, fills it, and says farewell after the last PUBACK.
     fn go_on<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
         self.collect(feed);
-        while self.phase == Phase::Online && self.window.has_room() {
+        while self.phase == Phase::Online && !self.leaving && self.window.has_room() {
             let Some((message, cargo)) = feed.take(self.limits) else { break };
             match message.map(|message| message.payload) {
                 Some(Ok(payload)) => self.publish(cargo, false, payload)?,
@@ -302,8 +280,9 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             return Ok(());
         }
         match self.phase {
-            Phase::Online if feed.is_drained() => {
+            Phase::Online if feed.is_drained() || self.leaving => {
                 self.phase = Phase::AwaitingLastPubAck;
+                self.deadline = Some(Instant::now() + FAREWELL_TIMEOUT);
                 let Uplink { gateway, epoch, .. } = *self.uplink;
                 self.publish_status(Status::ended(gateway, epoch, clock::now()).to_json())
             }
@@ -318,7 +297,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     /// Publishes the status anew when the store's trouble came, went or changed.
     fn tell_trouble(&mut self) -> Result<(), String> {
         let trouble = self.uplink.trouble();
-        if trouble == self.trouble || !self.window.has_room() {
+        if trouble == self.trouble || self.leaving || !self.window.has_room() {
             return Ok(());
         }
         self.trouble = trouble;
