@@ -357,6 +357,8 @@ pub struct BrokerSettings {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// How often it is looked whether these files have changed.
+    pub certificate_check: Duration,
     /// MQTT client identifier.
     pub client_id: String,
     /// Longest silence before a ping, at least 5 s.

@@ -55,6 +55,7 @@ pub(super) fn broker(
         ca: credentials.ca?.value,
         certificate: credentials.certificate?.value,
         key: credentials.key?.value,
+        certificate_check: seconds(table, "certificate_check_s")?,
         client_id: client_id?,
         keep_alive: seconds(table, "keep_alive_s")?,
         retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),

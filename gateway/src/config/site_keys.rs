@@ -94,6 +94,13 @@ const BROKER: Section = Section {
         },
         Key { name: "key", kind: Kind::Path, need: Need::Required, doc: "PEM file of the gateway's private key" },
         Key {
+            name: "certificate_check_s",
+            kind: Kind::Integer(1, 86_400),
+            need: Need::Number(60),
+            doc: "how often it is looked whether these files have changed, in seconds; new ones that can be used are, within \
+                  as long again, without a restart",
+        },
+        Key {
             name: "client_id",
             kind: Kind::Text,
             need: Need::Optional,

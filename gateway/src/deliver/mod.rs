@@ -21,6 +21,7 @@ mod feed;
 mod message;
 mod probe;
 mod reason;
+mod renewal;
 mod skeleton;
 mod status;
 mod tls;
@@ -31,6 +32,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use ganglion_protocols::Cri;
+use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
 
@@ -40,6 +42,8 @@ use crate::monitor::Monitor;
 use crate::site::{Address, BrokerSettings};
 use brokers::Brokers;
 use feed::Feed;
+use message::Encoder;
+use renewal::Credentials;
 use wire::{End, Uplink};
 
 pub use tls::{TlsError, tls_config};
@@ -76,60 +80,33 @@ impl Source for Outlet {
     }
 }
 
-/// Delivers what the outlet gives. Returns when the outlet has ended and everything is acknowledged; until then it tries
-/// for ever, so the caller puts a deadline on it.
-pub async fn run(settings: &BrokerSettings, gateway: Cri, epoch: u64, outlet: Outlet, monitor: Arc<Monitor>) {
+/// Delivers what the outlet gives, by the latest `settings` that can be used. Returns when the outlet has ended and
+/// everything is acknowledged; until then it tries for ever, so the caller puts a deadline on it.
+pub async fn run(
+    settings: watch::Receiver<Arc<BrokerSettings>>,
+    gateway: Cri,
+    epoch: u64,
+    outlet: Outlet,
+    monitor: Arc<Monitor>,
+) {
     run_from(settings, gateway, epoch, outlet, monitor).await;
 }
 
 /// Does what [`run`] does, from any [`Source`].
 pub async fn run_from<S: Source>(
-    settings: &BrokerSettings,
+    mut settings: watch::Receiver<Arc<BrokerSettings>>,
     gateway: Cri,
     epoch: u64,
     source: S,
     monitor: Arc<Monitor>,
 ) {
-    let addresses = settings.brokers();
-    let uplink = Uplink::new(settings, gateway, epoch, &monitor);
-    let mut feed = Feed::new(source, uplink.encoder(), &monitor);
-    let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
-    let mut complaints = vec![Complaint::default(); addresses.len()];
-    loop {
-        let place = brokers.current();
-        let (Some(preferred), Some(broker)) = (addresses.first(), addresses.get(place)) else { break };
-        monitor.uplink(|state| {
-            state.broker = Some(broker.to_string());
-            (state.retry_in_ms, state.retry_at) = (None, None);
-        });
-        let settled = feed.settled();
-        let leave = probe::preferred_answers(settings, preferred, &brokers);
-        let end = wire::serve(&uplink, broker, &mut feed, leave).await;
-        monitor.uplink(|state| state.connected = false);
-        if end == End::Finished {
-            break;
-        }
-        feed.restart();
-        let End::Lost(cause) = end else {
-            info!(%broker, %preferred, "uplink left, the preferred broker answers again");
-            brokers.go_back();
-            continue;
-        };
-        let useful = feed.settled() > settled;
-        let pause = brokers.lost(useful, fastrand::f64());
-        let next = addresses.get(brokers.current());
-        if let Some(complaint) = complaints.get_mut(place) {
-            complaint.tell(broker, &cause, useful, pause);
-        }
-        monitor.uplink(|state| {
-            state.broker = next.map(ToString::to_string);
-            state.last_error = Some(cause);
-            state.last_error_broker = Some(broker.to_string());
-            state.retry_in_ms = u64::try_from(pause.as_millis()).ok();
-            state.retry_at = Some(clock::after(pause));
-        });
-        if drained_within(pause, &mut feed).await {
-            break;
+    let mut feed = Feed::new(source, Encoder::new(gateway, epoch, 0), &monitor);
+    let mut present = Some(Arc::clone(&settings.borrow_and_update()));
+    while let Some(current) = present {
+        let uplink = Uplink::new(&current, gateway, epoch, &monitor);
+        present = deliver(&uplink, &current, &mut settings, &mut feed).await;
+        if present.is_some() {
+            info!("new broker settings");
         }
     }
     monitor.uplink(|state| {
@@ -137,6 +114,85 @@ pub async fn run_from<S: Source>(
         (state.retry_in_ms, state.retry_at) = (None, None);
     });
     info!("everything delivered, uplink ended");
+}
+
+/// Why a connection that works is left.
+enum Leave {
+    Preferred,
+    Settings(Arc<BrokerSettings>),
+    Certificates,
+}
+
+/// Makes one connection after the other; returns the new settings when there are some, `None` when everything is delivered.
+async fn deliver<S: Source>(
+    uplink: &Uplink<'_>,
+    settings: &BrokerSettings,
+    news: &mut watch::Receiver<Arc<BrokerSettings>>,
+    feed: &mut Feed<'_, S>,
+) -> Option<Arc<BrokerSettings>> {
+    let addresses = settings.brokers();
+    let preferred = addresses.first()?;
+    let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
+    let mut credentials = Credentials::default();
+    let mut complaints = vec![Complaint::default(); addresses.len()];
+    loop {
+        let place = brokers.current();
+        let broker = addresses.get(place)?;
+        uplink.monitor.uplink(|state| {
+            state.broker = Some(broker.to_string());
+            (state.retry_in_ms, state.retry_at) = (None, None);
+        });
+        let settled = feed.settled();
+        let mut why = None;
+        let end = match credentials.read(settings) {
+            Ok(tls) => {
+                let leave = async {
+                    why = Some(tokio::select! {
+                        () = probe::preferred_answers(preferred, &tls, &brokers) => Leave::Preferred,
+                        new = renewal::new_settings(news, settings, &credentials) => Leave::Settings(new),
+                        () = credentials.renewed(settings) => Leave::Certificates,
+                    });
+                };
+                wire::serve(uplink, broker, tls.clone(), feed, leave).await
+            }
+            Err(error) => End::Lost(error.to_string()),
+        };
+        uplink.monitor.uplink(|state| state.connected = false);
+        if end == End::Finished {
+            return None;
+        }
+        feed.restart();
+        let cause = match (end, why) {
+            (_, Some(Leave::Settings(new))) => return Some(new),
+            (End::Lost(cause), _) => cause,
+            (_, Some(Leave::Preferred)) => {
+                info!(%broker, %preferred, "uplink left, the preferred broker answers again");
+                brokers.go_back();
+                continue;
+            }
+            (_, _) => {
+                info!(%broker, "uplink left, for new certificates");
+                continue;
+            }
+        };
+        let useful = feed.settled() > settled;
+        let pause = brokers.lost(useful, fastrand::f64());
+        let next = addresses.get(brokers.current());
+        if let Some(complaint) = complaints.get_mut(place) {
+            complaint.tell(broker, &cause, useful, pause);
+        }
+        uplink.monitor.uplink(|state| {
+            state.broker = next.map(ToString::to_string);
+            state.last_error = Some(cause);
+            state.last_error_broker = Some(broker.to_string());
+            state.retry_in_ms = u64::try_from(pause.as_millis()).ok();
+            state.retry_at = Some(clock::after(pause));
+        });
+        tokio::select! {
+            drained = drained_within(pause, feed) => if drained { return None },
+            new = renewal::new_settings(news, settings, &credentials) => return Some(new),
+        }
+    }
 }
 
 /// What was last wrong with a broker, and how often in a row.

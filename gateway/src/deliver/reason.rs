@@ -121,6 +121,7 @@ mod tests {
             ca: "pki/ca.pem".into(),
             certificate: "pki/gateway.pem".into(),
             key: "pki/gateway.key".into(),
+            certificate_check: Duration::from_secs(1),
             client_id: "gateway".to_owned(),
             keep_alive: Duration::from_secs(30),
             retry: (Duration::from_secs(1), Duration::from_secs(60)),

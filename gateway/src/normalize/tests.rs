@@ -76,6 +76,7 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),

@@ -100,6 +100,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
             ca: "unused".into(),
             certificate: "unused".into(),
             key: "unused".into(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),

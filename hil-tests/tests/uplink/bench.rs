@@ -15,7 +15,7 @@ use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) const GATEWAY: &str = "620602-9101-000001-23";
@@ -33,6 +33,7 @@ pub(crate) struct Bench {
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) settings: BrokerSettings,
     deliver: Option<JoinHandle<()>>,
+    reload: Option<watch::Sender<Arc<BrokerSettings>>>,
 }
 
 impl Bench {
@@ -62,6 +63,7 @@ impl Bench {
             ca: file("ca.pem"),
             certificate: file("gateway.pem"),
             key: file("gateway.key"),
+            certificate_check: Duration::from_secs(1),
             client_id: "gateway".to_owned(),
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
@@ -69,7 +71,7 @@ impl Bench {
             user_properties: BTreeMap::from([("tenant".to_owned(), "water works".to_owned())]),
         };
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
-        let bench = Self { folder, pki, broker, log: Log::default(), monitor, settings, deliver: None };
+        let bench = Self { folder, pki, broker, log: Log::default(), monitor, settings, deliver: None, reload: None };
         bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
         Some(bench)
     }
@@ -104,10 +106,17 @@ impl Bench {
     }
 
     pub(crate) fn start_deliver(&mut self) {
-        let (settings, log, monitor) = (self.settings.clone(), self.log.clone(), Arc::clone(&self.monitor));
+        let (log, monitor) = (self.log.clone(), Arc::clone(&self.monitor));
+        let (reload, settings) = watch::channel(Arc::new(self.settings.clone()));
+        self.reload = Some(reload);
         self.deliver = Some(tokio::spawn(async move {
-            deliver::run_from(&settings, id(GATEWAY), 7, log, monitor).await;
+            deliver::run_from(settings, id(GATEWAY), 7, log, monitor).await;
         }));
+    }
+
+    /// Gives the running deliver the present settings.
+    pub(crate) fn reload(&self) {
+        self.reload.as_ref().unwrap().send_replace(Arc::new(self.settings.clone()));
     }
 
     /// Ends the log and waits until deliver returns.

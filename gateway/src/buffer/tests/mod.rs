@@ -52,6 +52,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: "test".to_owned(),
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_secs(1), Duration::from_secs(1)),

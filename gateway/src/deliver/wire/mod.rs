@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion_protocols::Timestamp;
+use rustls::ClientConfig;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
@@ -20,7 +21,6 @@ use super::feed::{Cargo, Feed, Span};
 use super::message::Limits;
 use super::reason;
 use super::status::Status;
-use super::tls::tls_config;
 use super::window::{Outcome, Window};
 use crate::clock;
 use crate::site::Address;
@@ -55,13 +55,10 @@ pub(super) enum End {
 pub(super) async fn serve<S: Source>(
     uplink: &Uplink<'_>,
     broker: &Address,
+    tls: ClientConfig,
     feed: &mut Feed<'_, S>,
     leave: impl Future<Output = ()>,
 ) -> End {
-    let tls = match tls_config(uplink.settings) {
-        Ok(tls) => tls,
-        Err(error) => return End::Lost(error.to_string()),
-    };
     let (sender, mut client) = uplink.open(broker, tls);
     let mut wire = Wire::new(uplink, broker, sender);
     let end = wire.drive(&mut client, feed, pin!(leave)).await;
@@ -216,7 +213,8 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             return Err("broker does not offer QoS 1".to_owned());
         }
         self.window = Window::new(terms.receive_max);
-        let packet = usize::try_from(terms.packet_max).unwrap_or(usize::MAX);
+        let packet =
+            usize::try_from(terms.packet_max).unwrap_or(usize::MAX).saturating_sub(self.uplink.properties_len());
         self.limits = Limits { payload: self.uplink.settings.max_payload, packet };
         self.phase = Phase::Online;
         self.since = clock::now();

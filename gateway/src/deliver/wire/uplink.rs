@@ -8,7 +8,6 @@ use ganglion_protocols::topic::StatusTopic;
 
 use super::client::{self, Client, Options, Sender};
 use super::v5;
-use crate::deliver::message::Encoder;
 use crate::deliver::status::Status;
 use crate::monitor::Monitor;
 use crate::site::{Address, BrokerSettings, MqttVersion};
@@ -18,7 +17,7 @@ pub(in crate::deliver) struct Uplink<'a> {
     pub(super) settings: &'a BrokerSettings,
     pub(super) gateway: Cri,
     pub(super) epoch: u64,
-    pub(super) monitor: &'a Monitor,
+    pub(in crate::deliver) monitor: &'a Monitor,
     user_properties: Vec<(String, String)>,
     pub(super) status_topic: Arc<str>,
 }
@@ -36,13 +35,12 @@ impl<'a> Uplink<'a> {
         Self { settings, gateway, epoch, monitor, user_properties, status_topic }
     }
 
-    /// Returns the encoder of observations.
-    pub(in crate::deliver) fn encoder(&self) -> Encoder {
-        let properties = match self.settings.mqtt {
+    /// Returns the bytes that the properties of a message take, at most.
+    pub(super) fn properties_len(&self) -> usize {
+        match self.settings.mqtt {
             MqttVersion::V5 => v5::properties_len(&self.user_properties),
             MqttVersion::V4 => 0,
-        };
-        Encoder::new(self.gateway, self.epoch, properties)
+        }
     }
 
     /// Opens a client for one connection to one of the brokers.
