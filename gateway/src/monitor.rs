@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ganglion_protocols::{Cri, Reason};
+use ganglion_protocols::{Cri, Reason, Timestamp};
 use serde::Serialize;
 
 use crate::site::Site;
@@ -67,12 +67,18 @@ pub struct Ledger {
 pub struct Uplink {
     /// Whether the broker accepted the connection and it stands.
     pub connected: bool,
-    /// How often it was accepted.
+    /// The broker that is connected, or else is tried next.
+    pub broker: Option<String>,
+    /// How often one accepted.
     pub connections: u64,
     /// Why the last connection ended or was refused.
     pub last_error: Option<String>,
+    /// The broker of that connection.
+    pub last_error_broker: Option<String>,
     /// Pause before the next try, in milliseconds.
     pub retry_in_ms: Option<u64>,
+    /// When the next try begins.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// State of one log of the buffer.

@@ -17,7 +17,7 @@ use crate::acquire::learned::Learned;
 use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
 use crate::monitor::Monitor;
-use crate::site::{DeviceId, Site, StreamId};
+use crate::site::{BrokerSettings, DeviceId, Site, StreamId};
 use crate::{acquire, control, deliver, normalize, status};
 
 /// One poll of one group of a device's points, as its answers came: from acquire to normalize.
@@ -97,11 +97,17 @@ impl std::error::Error for RunError {
     }
 }
 
-/// Runs the site until `stop`, writing the raw bytes of its buses to `trace`; then stops acquisition, drains what is accepted and returns.
+/// Runs the site until `stop`, writing the raw bytes of its buses to `trace`; then stops acquisition, drains what is accepted
+/// and returns. What `broker` holds takes the place of the site's broker, now and whenever it changes.
 ///
 /// # Errors
 /// See [`RunError`]. What was accepted is on disk in every case.
-pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static str>) -> Result<Drained, RunError> {
+pub async fn run(
+    site: Site,
+    trace: Trace,
+    broker: watch::Receiver<Arc<BrokerSettings>>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Drained, RunError> {
     let site = Arc::new(site);
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
@@ -133,10 +139,9 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     drop(surroundings);
     let mut normalize =
         tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.telemetry.intake));
-    let broker = site.broker.clone();
     let mut deliver = tokio::spawn({
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
-        async move { deliver::run(&broker, gateway, store.telemetry.epoch, store.telemetry.live, monitor).await }
+        async move { deliver::run(broker, gateway, store.telemetry.epoch, store.telemetry.live, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));

@@ -1,6 +1,7 @@
 //! A validated site: what is polled, what it means, and where it goes. Only [`config`](crate::config) makes one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -359,12 +360,20 @@ pub struct BrokerSettings {
     pub host: String,
     /// Port, 8883 by custom.
     pub port: u16,
+    /// Tried in this order when it cannot be reached; everything else holds for them, too.
+    pub alternatives: Vec<Address>,
+    /// How often it is tried whether it answers again, while an alternative is connected.
+    pub fail_back: Duration,
+    /// What is spoken with it.
+    pub mqtt: MqttVersion,
     /// Certificates of the authorities that may sign the broker's certificate, PEM.
     pub ca: PathBuf,
     /// The gateway's certificate chain, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// How often it is looked whether these files have changed.
+    pub certificate_check: Duration,
     /// MQTT client identifier.
     pub client_id: String,
     /// Longest silence before a ping, at least 5 s.
@@ -375,4 +384,38 @@ pub struct BrokerSettings {
     pub max_payload: usize,
     /// User properties sent with every message, by name.
     pub user_properties: BTreeMap<String, String>,
+}
+
+impl BrokerSettings {
+    /// Returns the brokers in the order of preference, at least one.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<Address> {
+        let preferred = Address { host: self.host.clone(), port: self.port };
+        std::iter::once(preferred).chain(self.alternatives.iter().cloned()).collect()
+    }
+}
+
+/// Where a broker listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// Host name or address; its certificate must name it.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MqttVersion {
+    /// MQTT 5.0.
+    #[default]
+    V5,
+    /// MQTT 3.1.1, whose protocol level is 4: no properties, and no refusal but the end of the connection.
+    V4,
 }

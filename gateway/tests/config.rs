@@ -14,6 +14,8 @@ mod copy;
 mod devices;
 #[path = "config/keys.rs"]
 mod keys;
+#[path = "config/uplink.rs"]
+mod uplink;
 
 use copy::{Copy, compare, set_mode, stems};
 

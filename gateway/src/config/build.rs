@@ -8,19 +8,17 @@ use std::time::Duration;
 use ganglion_protocols::Cri;
 use ganglion_protocols::modbus::UnitId;
 
+use super::broker::broker;
 use super::device::{Shelf, Wiring};
 use super::device_table;
 use super::directory::{Directory, Standing};
-use super::files::Credentials;
-use super::keys::{Item, Table};
+use super::keys::Table;
 use super::link::{endpoint, link};
 use super::report::{At, Findings, Place};
 use super::site_keys::{BUFFER, EVENT_BUFFER};
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{
-    BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want, WhenFull,
-};
+use crate::site::{BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want, WhenFull};
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -108,36 +106,6 @@ fn gateway(findings: &mut Findings, city: &mut City, table: &Table) -> Option<Cr
         return None;
     }
     city.resolve(findings, &id)
-}
-
-fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option<Cri>) -> Option<BrokerSettings> {
-    let path = |key: &str| table.text(key).map(|at| At { value: folder.join(at.value), place: at.place });
-    let credentials = Credentials { ca: path("ca"), certificate: path("certificate"), key: path("key") };
-    credentials.check(findings);
-    let (min, max) = (table.integer("retry_min_ms"), table.integer("retry_max_ms"));
-    if let (Some(min), Some(max)) = (&min, &max)
-        && min.value > max.value
-    {
-        let message = format!("`retry_min_ms` is {}, above `retry_max_ms`, which is {}", min.value, max.value);
-        findings.error(min.place, message);
-    }
-    let client_id = table.text("client_id").map(|at| at.value.to_owned()).or_else(|| gateway.map(|id| id.to_string()));
-    let user_properties = table.map("user_properties").iter().filter_map(|(name, at)| match at {
-        Some(At { value: Item::Text(text), .. }) => Some((name.value.clone(), text.clone())),
-        _ => None,
-    });
-    Some(BrokerSettings {
-        host: table.text("host")?.value.to_owned(),
-        port: table.number("port")?,
-        ca: credentials.ca?.value,
-        certificate: credentials.certificate?.value,
-        key: credentials.key?.value,
-        client_id: client_id?,
-        keep_alive: Duration::from_secs(table.number("keep_alive_s")?),
-        retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),
-        max_payload: table.number("max_payload_bytes")?,
-        user_properties: user_properties.collect(),
-    })
 }
 
 fn buffer_of(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {

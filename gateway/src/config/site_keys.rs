@@ -50,7 +50,7 @@ const GATEWAY: Section = Section {
 
 const BROKER: Section = Section {
     name: "[broker]",
-    doc: "The city brain's broker: MQTT 5 over mutual TLS.",
+    doc: "The city brain's broker: MQTT over mutual TLS.",
     keys: &[
         Key {
             name: "host",
@@ -59,6 +59,27 @@ const BROKER: Section = Section {
             doc: "host name or address; the broker's certificate must name it",
         },
         Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(8883), doc: "TCP port" },
+        Key {
+            name: "alternatives",
+            kind: Kind::List(&Kind::Text),
+            need: Need::Optional,
+            doc: "further brokers, \"host:port\" each, tried in this order while the one of `host` cannot be reached; the \
+                  same authority, certificate and settings hold for them",
+        },
+        Key {
+            name: "fail_back_s",
+            kind: Kind::Integer(10, 86_400),
+            need: Need::Number(600),
+            doc: "while an alternative is connected: how often it is tried whether the broker of `host` answers again, in \
+                  seconds",
+        },
+        Key {
+            name: "mqtt",
+            kind: Kind::Words(&["5", "3.1.1"]),
+            need: Need::Word("5"),
+            doc: "version of MQTT; \"3.1.1\" for a broker that does not speak 5: it has no user properties and cannot say \
+                  that it refused a message",
+        },
         Key {
             name: "ca",
             kind: Kind::Path,
@@ -72,6 +93,13 @@ const BROKER: Section = Section {
             doc: "PEM file of the gateway's certificate chain, its own first",
         },
         Key { name: "key", kind: Kind::Path, need: Need::Required, doc: "PEM file of the gateway's private key" },
+        Key {
+            name: "certificate_check_s",
+            kind: Kind::Integer(1, 86_400),
+            need: Need::Number(60),
+            doc: "how often it is looked whether these files have changed, in seconds; new ones that can be used are, within \
+                  as long again, without a restart",
+        },
         Key {
             name: "client_id",
             kind: Kind::Text,

@@ -8,8 +8,8 @@ use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 
 use super::*;
 use crate::site::{
-    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, NamedProperty, Stream, StreamId, Term, Want,
-    WhenFull,
+    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, MqttVersion, NamedProperty, Stream, StreamId, Term,
+    Want, WhenFull,
 };
 
 fn cri(serial: u32) -> Cri {
@@ -72,9 +72,13 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),

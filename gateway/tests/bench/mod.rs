@@ -12,7 +12,7 @@ use ganglion::monitor::{Monitor, Snapshot};
 use ganglion::pipeline::Sample;
 use ganglion::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, DeviceLimits, Endpoint, Group, Identity, LineSpeed, Link,
-    Parity, SerialLink, Site, Want, WhenFull,
+    MqttVersion, Parity, SerialLink, Site, Want, WhenFull,
 };
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{Table, UnitId};
@@ -96,9 +96,13 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: "unused".into(),
             certificate: "unused".into(),
             key: "unused".into(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),

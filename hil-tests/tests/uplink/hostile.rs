@@ -124,19 +124,23 @@ async fn serve(
     let mut left = if treatment == Treatment::Chaos { random.u32(1..80) } else { u32::MAX };
     let mut owed: Vec<[u8; 2]> = Vec::new();
     let mut buffer = Vec::new();
+    let mut level = 5;
     loop {
         while let Some((kind, body)) = take_packet(&mut buffer) {
             match kind >> 4 {
-                // CONNECT: CONNACK without session, with a receive maximum.
+                // CONNECT: CONNACK without session, with a receive maximum where the version has one.
                 1 => {
+                    level = body[6];
                     let receive_max = if treatment == Treatment::Chaos { random.u8(1..100) } else { 100 };
-                    stream.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0, receive_max]).await?;
+                    let connack: &[u8] =
+                        if level == 5 { &[0x20, 6, 0, 0, 3, 0x21, 0, receive_max] } else { &[0x20, 2, 0, 0] };
+                    stream.write_all(connack).await?;
                     stream.flush().await?;
                     if treatment == Treatment::SilenceAfterConnAck {
                         return Ok(Some(stream));
                     }
                 }
-                3 => owed.push(note(seen, &body)),
+                3 => owed.push(note(seen, level, &body)),
                 12 => stream.write_all(&[0xd0, 0]).await?,
                 14 => return Ok(None),
                 other => return Err(io::Error::other(format!("packet type {other}"))),
@@ -146,7 +150,7 @@ async fn serve(
                 // What is acknowledged now is read by the client together with the end of the stream.
                 random.shuffle(&mut owed);
                 owed.truncate(owed.len() / 2);
-                pay(&mut stream, &mut owed, 0x00).await?;
+                pay(&mut stream, level, &mut owed, 0x00).await?;
                 return Ok(None);
             }
         }
@@ -156,7 +160,7 @@ async fn serve(
             let reason = if let Treatment::Refuse(reason) = treatment { reason } else { 0x00 };
             let keep = if treatment == Treatment::Chaos { random.usize(0..=owed.len()) } else { 0 };
             let mut paid = owed.split_off(keep);
-            pay(&mut stream, &mut paid, reason).await?;
+            pay(&mut stream, level, &mut paid, reason).await?;
         }
         match tokio::time::timeout(Duration::from_millis(2), stream.read_buf(&mut buffer)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -166,9 +170,11 @@ async fn serve(
     }
 }
 
-async fn pay(stream: &mut TlsStream<TcpStream>, owed: &mut Vec<[u8; 2]>, reason: u8) -> io::Result<()> {
+/// Acknowledges; MQTT 3.1.1, protocol level 4, has no room for a reason.
+async fn pay(stream: &mut TlsStream<TcpStream>, level: u8, owed: &mut Vec<[u8; 2]>, reason: u8) -> io::Result<()> {
     for [high, low] in owed.drain(..) {
-        stream.write_all(&[0x40, 3, high, low, reason]).await?;
+        let puback: &[u8] = if level == 5 { &[0x40, 3, high, low, reason] } else { &[0x40, 2, high, low] };
+        stream.write_all(puback).await?;
     }
     stream.flush().await
 }
@@ -197,11 +203,11 @@ fn variable(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Notes the observations of a PUBLISH at QoS 1 and returns its packet identifier.
-fn note(seen: &Mutex<Seen>, body: &[u8]) -> [u8; 2] {
+fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> [u8; 2] {
     let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
     let id = [body[2 + topic], body[3 + topic]];
     let rest = &body[4 + topic..];
-    let (properties, digits) = variable(rest).unwrap();
+    let (properties, digits) = if level == 5 { variable(rest).unwrap() } else { (0, 0) };
     let payload: serde_json::Value = serde_json::from_slice(&rest[digits + properties..]).unwrap();
     let mut seen = seen.lock().unwrap();
     for observation in payload["obs"].as_array().into_iter().flatten() {

@@ -18,7 +18,7 @@ use super::shared::Lane;
 use super::{Kind, OpenError, Outlet, Shelf, open_on};
 use crate::monitor::Monitor;
 use crate::pipeline::Unnumbered;
-use crate::site::{BrokerSettings, BufferSettings, NamedProperty, Site, Stream, StreamId, WhenFull};
+use crate::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, Stream, StreamId, WhenFull};
 use sim_disk::SimDisk;
 
 pub(super) const SEGMENT: u32 = 4 * 1024;
@@ -49,9 +49,13 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
         broker: BrokerSettings {
             host: "localhost".to_owned(),
             port: 8883,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: "test".to_owned(),
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_secs(1), Duration::from_secs(1)),
