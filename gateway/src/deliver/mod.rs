@@ -18,10 +18,14 @@
 mod backoff;
 mod feed;
 mod message;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod pace;
 mod reason;
 mod skeleton;
 mod status;
 mod tls;
+#[cfg(test)]
+mod virtual_link;
 mod window;
 mod wire;
 
