@@ -21,6 +21,8 @@ mod message;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod pace;
 mod reason;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod share;
 mod skeleton;
 mod status;
 mod tls;
