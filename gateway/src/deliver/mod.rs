@@ -20,6 +20,8 @@ mod feed;
 mod message;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod pace;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod packet_limit;
 mod reason;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod share;
