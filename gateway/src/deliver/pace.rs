@@ -27,7 +27,8 @@ pub(super) const LARGEST: usize = 1024 * 1024;
 const FIRST: usize = 4 * 1024;
 /// Shortest length asked of a message: below, topic and envelope would be most of it.
 const SHORTEST_MESSAGE: usize = 1024;
-/// A message is at most this part of the window, so that one that must go first waits behind little.
+/// A message is this part of the window, so that one that must go first waits behind little. It is more where fewer messages
+/// may be in flight: half of them fill the window.
 const MESSAGES_IN_WINDOW: usize = 8;
 /// How much of the window each round trip adds once the first doubling has ended.
 const GROWTH: usize = 8;
@@ -40,6 +41,7 @@ const UNPROVEN_AGE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     window: usize,
+    messages_in_window: usize,
     in_flight: usize,
     /// The window doubles each round trip until the first sign of a queue.
     doubling: bool,
@@ -74,10 +76,11 @@ struct Late {
 }
 
 impl Pace {
-    /// Starts a connection of which nothing is known.
-    pub(super) fn new(now: Instant) -> Self {
+    /// Starts a connection of which nothing is known but how many messages may be in flight.
+    pub(super) fn new(now: Instant, messages: usize) -> Self {
         Self {
             window: FIRST,
+            messages_in_window: (messages / 2).clamp(1, MESSAGES_IN_WINDOW),
             in_flight: 0,
             doubling: true,
             full_at: None,
@@ -96,15 +99,16 @@ impl Pace {
 
     /// Returns how long a message should be at most, in bytes; at least 1 KiB.
     pub(super) fn payload(&self) -> usize {
-        (self.window() / MESSAGES_IN_WINDOW).max(SHORTEST_MESSAGE)
+        (self.window() / self.messages_in_window).max(SHORTEST_MESSAGE)
     }
 
     /// Notes that a message was handed to the connection.
     pub(super) fn sent(&mut self, now: Instant, bytes: usize) {
         self.forget(now);
-        let alone = self.in_flight == 0;
+        // A longer message takes time of its own, but where none is shorter it must do.
+        let must_do = self.path.measuring && self.in_flight == 0;
         self.in_flight = self.in_flight.saturating_add(bytes);
-        if (alone || self.in_flight <= SMALLEST) && self.path.alone.is_none() {
+        if (must_do || self.in_flight <= SMALLEST) && self.path.alone.is_none() {
             self.path.alone = Some(now);
         }
         if self.in_flight.saturating_add(self.payload()) > self.window() {

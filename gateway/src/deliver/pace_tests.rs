@@ -22,6 +22,8 @@ struct Run {
     link: Link<Sent>,
     pace: Pace,
     now: Instant,
+    messages: usize,
+    messages_in_flight: usize,
     in_flight: usize,
     delivered: u64,
     alarms: Vec<Duration>,
@@ -30,11 +32,17 @@ struct Run {
 
 impl Run {
     fn new(rate: f64, round_trip: Duration, loss: f64) -> Self {
+        Self::with_messages(64, rate, round_trip, loss)
+    }
+
+    fn with_messages(messages: usize, rate: f64, round_trip: Duration, loss: f64) -> Self {
         let now = Instant::now();
         Self {
             link: Link::new(rate, round_trip, loss, 7),
-            pace: Pace::new(now),
+            pace: Pace::new(now, messages),
+            messages,
             now,
+            messages_in_flight: 0,
             in_flight: 0,
             delivered: 0,
             alarms: Vec::new(),
@@ -61,6 +69,7 @@ impl Run {
             }
             while let Some(Sent { at, bytes, alarm }) = self.link.poll(next) {
                 self.in_flight -= bytes;
+                self.messages_in_flight -= 1;
                 self.delivered += bytes as u64;
                 self.pace.settled(next, at, bytes);
                 if alarm {
@@ -73,7 +82,8 @@ impl Run {
 
     fn fill(&mut self) {
         let bytes = self.pace.payload().min(CONFIGURED);
-        while self.in_flight == 0 || self.in_flight + bytes <= self.pace.window() {
+        let is_free = |run: &Self| run.in_flight == 0 || run.in_flight + bytes <= run.pace.window();
+        while self.messages_in_flight < self.messages && is_free(self) {
             self.send(bytes, false);
         }
     }
@@ -82,6 +92,7 @@ impl Run {
         self.pace.sent(self.now, bytes);
         self.link.put(self.now, Sent { at: self.now, bytes, alarm }, bytes);
         self.in_flight += bytes;
+        self.messages_in_flight += 1;
     }
 
     fn slowest_alarm(&self) -> Duration {
@@ -100,8 +111,8 @@ impl Run {
 fn most(rate: f64, round_trip: Duration, loss: f64, time: Duration) -> u64 {
     let now = Instant::now();
     let mut link = Link::new(rate, round_trip, loss, 7);
-    let messages = (rate * time.as_secs_f64()) as usize / 1024 + 1;
-    for _ in 0..messages {
+    let messages = rate * time.as_secs_f64() / 1024.0;
+    for _ in std::iter::successors(Some(0.0), |sent| Some(sent + 1.0)).take_while(|sent| *sent <= messages) {
         link.put(now, (), 1024);
     }
     std::iter::from_fn(|| link.poll(now + time)).count() as u64 * 1024
@@ -151,6 +162,16 @@ fn ten_megabytes_a_second_are_used_from_the_first_second_on() {
 }
 
 #[test]
+fn where_one_message_may_be_in_flight_it_becomes_as_long_as_configured() {
+    let mut run = Run::with_messages(1, 64e3, 200 * MS, 0.0);
+    run.go_on(60 * SECOND);
+    run.go_on(3600 * SECOND);
+    // 16 KiB each 456 ms; of 1 KiB it would be a tenth.
+    assert!(run.delivered > 3600 * 35_000, "{} bytes", run.delivered);
+    assert!(run.slowest_alarm() < 2 * SECOND, "{:?}", run.slowest_alarm());
+}
+
+#[test]
 fn a_link_that_becomes_a_hundred_times_slower_is_left_to_drain_and_then_used_as_what_it_is() {
     for (rate, round_trip) in [(64e3, 200 * MS), (10e6, 20 * MS)] {
         let mut run = Run::new(rate, round_trip, 0.0);
@@ -193,7 +214,7 @@ fn steady_load_does_not_make_the_path_seem_longer_from_hour_to_hour() {
 #[test]
 fn messages_that_never_fill_the_window_do_not_widen_it() {
     let mut now = Instant::now();
-    let mut pace = Pace::new(now);
+    let mut pace = Pace::new(now, 64);
     for _ in 0..86_400 {
         pace.sent(now, 500);
         pace.settled(now + 100 * MS, now, 500);
@@ -223,7 +244,7 @@ fn a_window_that_nothing_fills_is_forgotten_and_soon_back() {
 #[test]
 fn late_answers_to_few_messages_leave_the_smallest_window_at_least() {
     let mut now = Instant::now();
-    let mut pace = Pace::new(now);
+    let mut pace = Pace::new(now, 64);
     for second in 0..3600 {
         pace.sent(now, 500);
         pace.settled(now + if second < 10 { 100 * MS } else { 9 * SECOND }, now, 500);
@@ -235,7 +256,7 @@ fn late_answers_to_few_messages_leave_the_smallest_window_at_least() {
 #[test]
 fn an_answer_from_before_its_question_or_to_nothing_is_no_trouble() {
     let now = Instant::now();
-    let mut pace = Pace::new(now + SECOND);
+    let mut pace = Pace::new(now + SECOND, 64);
     pace.settled(now, now + SECOND, usize::MAX);
     pace.sent(now, usize::MAX);
     pace.sent(now, usize::MAX);
