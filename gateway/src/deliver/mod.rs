@@ -16,6 +16,8 @@
 //! One connection: `wire`.
 
 mod backoff;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod dead_letter;
 mod feed;
 mod message;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
