@@ -1,6 +1,6 @@
 //! Which lane may send the next message of one connection.
 //!
-//! Three lanes share the bytes and the messages that may be in flight ([decision 0005]):
+//! Three lanes share the bytes and the messages that may be in flight (decision 0005):
 //! - **event** goes before the others, and counts its own bytes only: an alarm never waits until telemetry is acknowledged,
 //!   for it is sent though the others fill the window.
 //! - **live** comes next, into what the window still takes.
@@ -10,8 +10,6 @@
 //!
 //! Of the messages that may be in flight, a few are kept for the lanes before: a window by count that backfill filled would
 //! make an alarm wait for the oldest acknowledgement. Pure: no I/O, no clock.
-//!
-//! [decision 0005]: ../../../docs/decisions/0005-two-logs-three-lanes.md
 
 /// A way that observations take to the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
