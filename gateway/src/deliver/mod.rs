@@ -12,19 +12,32 @@
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `message` and `skeleton`, `brokers` and `backoff`, `reason`, `status`. What is read and
-//! what became of it: `feed`. One connection: `wire`.
+//! The parts without I/O: `window`, `pace` and `share`, `message` and `skeleton`, `brokers` and `backoff`, `packet_limit`,
+//! `reason`, `status`. What is read and what became of it: `feed`. One connection: `wire`. What is given up, for a person:
+//! `dead_letter`.
 
 mod backoff;
 mod brokers;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod dead_letter;
 mod feed;
+#[cfg(test)]
+mod lanes_tests;
 mod message;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod pace;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod packet_limit;
 mod probe;
 mod reason;
 mod renewal;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod share;
 mod skeleton;
 mod status;
 mod tls;
+#[cfg(test)]
+mod virtual_link;
 mod window;
 mod wire;
 
