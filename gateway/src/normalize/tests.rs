@@ -63,8 +63,11 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
                 points: points.into(),
                 streams: (0..streams).map(StreamId).collect(),
                 heartbeat: None,
+                alarms: Vec::new(),
             }],
+            reachable: Vec::new(),
         }],
+        event_streams: Vec::new(),
         buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
         broker: BrokerSettings {
             host: String::new(),

@@ -90,6 +90,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
+        event_streams: Vec::new(),
         buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
         broker: BrokerSettings {
             host: String::new(),
@@ -115,6 +116,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
                 limits: Arc::new(plan.limits),
                 identity: plan.identity,
                 groups: plan.groups.into_iter().map(|(interval, wants)| group(interval, wants)).collect(),
+                reachable: Vec::new(),
             });
         }
         site.buses.push(Bus {
@@ -138,7 +140,14 @@ fn group(interval: Duration, mut wants: Vec<ReadRequest>) -> Group {
         offset += usize::from(read.count);
         want
     });
-    Group { interval, wants: wants.collect(), points: [].into(), streams: Vec::new(), heartbeat: None }
+    Group {
+        interval,
+        wants: wants.collect(),
+        points: [].into(),
+        streams: Vec::new(),
+        heartbeat: None,
+        alarms: Vec::new(),
+    }
 }
 
 /// The acquire stage at work.

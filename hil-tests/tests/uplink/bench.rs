@@ -266,6 +266,7 @@ fn empty_site(broker: &BrokerSettings) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
+        event_streams: Vec::new(),
         buffer: BufferSettings {
             max_bytes: 0,
             segment_bytes: 0,

@@ -37,6 +37,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: vec![stream(1, 2), stream(2, 2), stream(3, 10), stream(1, 3)],
+        event_streams: Vec::new(),
         buffer: BufferSettings {
             max_bytes: u64::from(SEGMENT) * segments,
             segment_bytes: SEGMENT,
