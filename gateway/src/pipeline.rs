@@ -18,7 +18,7 @@ use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
 use crate::monitor::Monitor;
 use crate::site::{DeviceId, Site, StreamId};
-use crate::{acquire, control, deliver, normalize, status};
+use crate::{acquire, control, deliver, normalize, status, vitals};
 
 /// One poll of one group of a device's points, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,6 +53,9 @@ pub struct Unnumbered {
 
 /// Samples that may wait for normalize; then acquire waits.
 const SAMPLES: usize = 64;
+
+/// Events that may wait for their log; then normalize waits.
+const EVENTS: usize = 64;
 
 /// How long deliver may go on after acquisition has stopped. What is left is durable and goes out after the next start.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -127,11 +130,16 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         learned: Learned::open(&site.data_dir),
         trace,
         out: samples,
-        stop: polling,
+        stop: polling.clone(),
     };
     let (mut acquire, handle) = acquire::spawn(&site, &surroundings);
     drop(surroundings);
-    let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
+    // Until events have a log of their own, in which deliver finds them.
+    let (events, made) = mpsc::channel(EVENTS);
+    let event_log = tokio::spawn(tell_events(Arc::clone(&site), made));
+    let vitals = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events.clone(), polling));
+    let (of_site, of_monitor) = (Arc::clone(&site), Arc::clone(&monitor));
+    let mut normalize = tokio::spawn(normalize::run(of_site, of_monitor, received, store.intake, events));
     let broker = site.broker.clone();
     let mut deliver = tokio::spawn({
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
@@ -158,6 +166,9 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     if !matches!(broken, Some(("normalize", _))) {
         broken = broken.or(normalize.await.err().map(|error| ("normalize", Some(error))));
     }
+    for (stage, task) in [("vitals", vitals), ("events", event_log)] {
+        broken = broken.or(task.await.err().map(|error| (stage, Some(error))));
+    }
     let drained = match broken {
         Some(("deliver", _)) => Drained::InPart,
         _ => drain(&mut deliver).await.unwrap_or_else(|error| {
@@ -177,6 +188,15 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     match broken {
         None => Ok(drained),
         Some((stage, error)) => Err(RunError::Stage(stage, error)),
+    }
+}
+
+/// Writes events to the daemon's log, until they have one of their own on disk.
+async fn tell_events(site: Arc<Site>, mut events: mpsc::Receiver<Unnumbered>) {
+    while let Some(event) = events.recv().await {
+        let Some(stream) = site.event_streams.get(event.stream.0) else { continue };
+        let (Some(property), Some(reading)) = (stream.properties.last(), event.readings.last()) else { continue };
+        info!(resource = %stream.resource, state = property.name, value = ?reading.value, reason = ?reading.quality.reason(), "event");
     }
 }
 

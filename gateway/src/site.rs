@@ -49,6 +49,9 @@ impl Site {
 /// The state of every resource that says whether the devices that read it answer.
 pub const REACHABLE: &str = "reachable";
 
+/// The state of the gateway that is true from its start to its end in order.
+pub const RUNNING: &str = "running";
+
 /// Place of a device in [`Site::devices`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DeviceId(pub usize);

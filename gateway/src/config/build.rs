@@ -22,6 +22,7 @@ use crate::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, Group, NamedProperty, Point, REACHABLE, Site, Stream,
     StreamId, Want,
 };
+use crate::vitals;
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -53,6 +54,10 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
         return None;
     }
     let (gateway, directory) = (gateway?, city.directory?);
+    for state in vitals::states() {
+        let domain = directory.domain(gateway.class());
+        plant.event_stream(gateway, domain, vec![NamedProperty::state(state.to_owned())]);
+    }
     Some(Site {
         gateway,
         directory: directory.edition,

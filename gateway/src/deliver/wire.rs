@@ -299,12 +299,14 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         let outcome = match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Outcome::Delivered,
             PubAckReason::NotAuthorized | PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
+                self.uplink.monitor.uplink(|state| state.refused += 1);
                 if let Some(cargo) = self.window.cargo(ack.pkid) {
                     given_up(cargo, &reason::of_message(ack.reason));
                 }
                 Outcome::Dropped
             }
             refused => {
+                self.uplink.monitor.uplink(|state| state.refused += 1);
                 let topic = self.window.cargo(ack.pkid).map_or("?", |cargo| &cargo.topic);
                 return Err(format!("broker refused a message on {topic}: {}", reason::of_message(refused)));
             }

@@ -1,10 +1,15 @@
 //! What makes an alarm, and the streams of events that come of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion::config::Severity;
+use ganglion::monitor::Monitor;
 use ganglion::site::{Device, Site, StreamId};
+use ganglion::vitals;
 use ganglion_drivers::alarm::Condition;
+use ganglion_protocols::Value;
+use tokio::sync::{mpsc, watch};
 
 use super::copy::Copy;
 
@@ -79,6 +84,37 @@ fn a_channel_has_the_alarm_of_its_property_unless_it_has_its_own() {
     assert_eq!(conditions(&site.devices[0]), [(0, limit(1.0), 0), (1, limit(2.0), 0)]);
     let second = site.devices[0].groups[0].alarms[1].stream;
     assert_eq!(shown(&site, second).1, [("pressure.2", "MPa"), ("pressure.2.above", "1")]);
+}
+
+#[test]
+fn the_gateway_has_streams_for_its_own_states() {
+    let site = Copy::new().load();
+    for state in ["running", "disk_refuses", "data_lost", "broker_refuses"] {
+        let stream = site.event_stream(site.gateway, state).expect(state);
+        assert_eq!(site.event_streams[stream.0].domain, "gateway");
+    }
+    assert_eq!(site.event_stream(site.gateway, "reachable"), None);
+}
+
+#[tokio::test]
+async fn the_gateway_tells_that_it_runs_what_troubles_it_and_that_it_ends() {
+    let site = Arc::new(Copy::new().load());
+    let monitor = Arc::new(Monitor::new(&site));
+    let (events, mut told) = mpsc::channel(4);
+    let (stop, stopping) = watch::channel(false);
+    monitor.store(|store| store.trouble = Some("disk full".to_owned()));
+    let task = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events, stopping));
+    let mut next = async || {
+        let event = told.recv().await.expect("an event");
+        (shown(&site, event.stream).1[0].0.to_owned(), event.readings[0].value)
+    };
+    assert_eq!(next().await, ("running".to_owned(), Some(Value::Bool(true))));
+    assert_eq!(next().await, ("disk_refuses".to_owned(), Some(Value::Bool(true))));
+    let standing = monitor.snapshot().standing;
+    assert_eq!(standing[&site.gateway].keys().collect::<Vec<_>>(), ["disk_refuses"], "that it runs is no alarm");
+    stop.send_replace(true);
+    assert_eq!(next().await, ("running".to_owned(), Some(Value::Bool(false))));
+    task.await.expect("it ended");
 }
 
 #[test]
