@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ganglion_protocols::{Cri, Reason, Timestamp};
+use ganglion_protocols::{Cri, Reason, Timestamp, Value};
 use serde::Serialize;
 
-use crate::site::Site;
+use crate::pipeline::Unnumbered;
+use crate::site::{REACHABLE, RUNNING, Site, Stream};
 
 /// Counters and states that the stages report to; cheap to share, never awaited on.
 #[derive(Debug)]
@@ -31,8 +32,10 @@ pub struct Snapshot {
     pub devices: BTreeMap<String, DeviceState>,
     /// The observations, by resource.
     pub resources: BTreeMap<Cri, Ledger>,
-    /// The events, by resource.
+    /// The events, by resource, numbered on their own.
     pub event_resources: BTreeMap<Cri, Ledger>,
+    /// The alarms that stand, by resource and state, and since when.
+    pub standing: BTreeMap<Cri, BTreeMap<String, Timestamp>>,
 }
 
 /// The two logs of the buffer.
@@ -43,6 +46,17 @@ pub enum LogName {
     Telemetry,
     /// Alarms and changes of state.
     Events,
+}
+
+/// What the gateway's own events are made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Vitals {
+    /// Whether the disk does not take observations.
+    pub disk_refuses: bool,
+    /// Observations and events given up since the start.
+    pub dropped: u64,
+    /// Messages that the broker refused since the start.
+    pub refused: u64,
 }
 
 /// What became of the observations of one resource since the daemon started; each state counts those that reached it.
@@ -79,6 +93,8 @@ pub struct Uplink {
     pub retry_in_ms: Option<u64>,
     /// When the next try begins.
     pub retry_at: Option<Timestamp>,
+    /// Messages that the broker refused, for now or for good.
+    pub refused: u64,
 }
 
 /// State of one log of the buffer.
@@ -228,8 +244,9 @@ impl Monitor {
                 event_store: Store::default(),
                 buses: BTreeMap::new(),
                 devices: names().map(|name| (name, DeviceState::default())).collect(),
-                resources: site.streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
-                event_resources: site.event_streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
+                resources: ledgers(&site.streams),
+                event_resources: ledgers(&site.event_streams),
+                standing: BTreeMap::new(),
             }),
         }
     }
@@ -281,6 +298,35 @@ impl Monitor {
         change(ledgers.entry(resource).or_default());
     }
 
+    /// Reports an event that was made: counts it, and keeps which alarms stand.
+    pub fn event(&self, site: &Site, event: &Unnumbered) {
+        let Some(stream) = site.event_streams.get(event.stream.0) else { return };
+        let (Some(state), Some(reading)) = (stream.properties.last(), event.readings.last()) else { return };
+        self.count_in(LogName::Events, stream.resource, |ledger| ledger.sampled += 1);
+        let normal = Value::Bool([REACHABLE, RUNNING].contains(&state.name.as_str()));
+        let standing = &mut self.lock().standing;
+        if reading.value == Some(normal) {
+            if let Some(states) = standing.get_mut(&stream.resource) {
+                states.remove(&state.name);
+            }
+            standing.retain(|_, states| !states.is_empty());
+        } else {
+            standing.entry(stream.resource).or_default().insert(state.name.clone(), event.t);
+        }
+    }
+
+    /// Returns what the gateway's own events are made from.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let state = self.lock();
+        let ledgers = state.resources.values().chain(state.event_resources.values());
+        Vitals {
+            disk_refuses: state.store.trouble.is_some(),
+            dropped: ledgers.map(|ledger| ledger.dropped).sum(),
+            refused: state.uplink.refused,
+        }
+    }
+
     /// Changes the state of the wire.
     pub fn uplink(&self, change: impl FnOnce(&mut Uplink)) {
         change(&mut self.lock().uplink);
@@ -299,4 +345,8 @@ impl Monitor {
         // Counters stay true whatever a panicking holder did.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ledgers(streams: &[Stream]) -> BTreeMap<Cri, Ledger> {
+    streams.iter().map(|stream| (stream.resource, Ledger::default())).collect()
 }

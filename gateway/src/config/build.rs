@@ -18,7 +18,11 @@ use super::report::{At, Findings, Place};
 use super::site_keys::{BUFFER, EVENT_BUFFER};
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want, WhenFull};
+use crate::site::{
+    BufferSettings, Bus, Device, DeviceId, Group, NamedProperty, Point, REACHABLE, Site, Stream, StreamId, Want,
+    WhenFull,
+};
+use crate::vitals;
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -52,14 +56,19 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     if plant.incomplete {
         return None;
     }
+    let (gateway, directory) = (gateway?, city.directory?);
+    for state in vitals::states() {
+        let domain = directory.domain(gateway.class());
+        plant.event_stream(gateway, domain, vec![NamedProperty::state(state.to_owned())]);
+    }
     Some(Site {
-        gateway: gateway?,
-        directory: city.directory?.edition,
+        gateway,
+        directory: directory.edition,
         data_dir: path("data_dir")?.value,
         buses: plant.buses,
         devices: plant.devices,
         streams: plant.streams,
-        event_streams: Vec::new(),
+        event_streams: plant.event_streams,
         buffer: buffer?,
         event_buffer: event_buffer?,
         broker: broker?,
@@ -138,6 +147,9 @@ pub(super) struct Plant {
     buses: Vec<Bus>,
     pub(super) devices: Vec<Device>,
     pub(super) streams: Vec<Stream>,
+    event_streams: Vec<Stream>,
+    /// The stream that tells whether a resource can be reached.
+    reachable: BTreeMap<Cri, StreamId>,
     /// Where each device stands in the site file, by its name.
     bus_names: BTreeMap<String, Place>,
     device_names: BTreeMap<String, Place>,
@@ -174,6 +186,28 @@ impl Plant {
     /// Returns the wants, kept once for all that are equal.
     pub(super) fn wants(&mut self, list: Vec<Want>) -> Arc<[Want]> {
         once_for_all(&mut self.wants, list)
+    }
+
+    /// Adds a stream of events.
+    pub(super) fn event_stream(&mut self, resource: Cri, domain: &str, properties: Vec<NamedProperty>) -> StreamId {
+        let properties = self.properties(properties);
+        self.event_streams.push(Stream { resource, domain: domain.to_owned(), properties });
+        StreamId(self.event_streams.len() - 1)
+    }
+
+    /// Returns the streams that tell whether the resources of a device can be reached, each once.
+    pub(super) fn reachable(&mut self, groups: &[Group]) -> Vec<StreamId> {
+        let streams = groups.iter().flat_map(|group| &group.streams).filter_map(|stream| self.streams.get(stream.0));
+        let resources: BTreeMap<_, _> = streams.map(|stream| (stream.resource, stream.domain.clone())).collect();
+        let mut reachable = Vec::new();
+        for (resource, domain) in resources {
+            let known = self.reachable.get(&resource).copied();
+            let state = || vec![NamedProperty::state(REACHABLE.to_owned())];
+            let stream = known.unwrap_or_else(|| self.event_stream(resource, &domain, state()));
+            self.reachable.insert(resource, stream);
+            reachable.push(stream);
+        }
+        reachable
     }
 
     fn bus(

@@ -1,5 +1,6 @@
 //! The keys of a site file.
 
+use super::alarm::ALARM;
 use super::keys::{Choice, Key, Kind, Need, Section};
 
 const MIB: i64 = 1 << 20;
@@ -359,7 +360,7 @@ const TCP: &[Key] = &[
     Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(502), doc: "TCP port" },
 ];
 
-/// A device; a row of `devices_csv` has the same keys for columns.
+/// A device; a row of `devices_csv` has the same keys for columns, but for `alarms`.
 pub(super) const DEVICE: Section = Section {
     name: "[[bus.device]]",
     doc: "One Modbus server on the bus.",
@@ -426,6 +427,13 @@ pub(super) const DEVICE: Section = Section {
             need: Need::Optional,
             doc: "what the template's identity register holds in this device, such as its serial number; else the \
                   template's",
+        },
+        Key {
+            name: "alarms",
+            kind: Kind::Map(&Kind::FlagOr(&ALARM)),
+            need: Need::Optional,
+            doc: "alarms by property, each in place of the template's `alarm`: `pressure = { above = 0.8 }`, or `false` for \
+                  none",
         },
     ],
     choice: None,

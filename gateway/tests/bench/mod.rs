@@ -121,6 +121,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
                 limits: Arc::new(plan.limits),
                 identity: plan.identity,
                 groups: plan.groups.into_iter().map(|(interval, wants)| group(interval, wants)).collect(),
+                reachable: Vec::new(),
             });
         }
         site.buses.push(Bus {
@@ -144,7 +145,14 @@ fn group(interval: Duration, mut wants: Vec<ReadRequest>) -> Group {
         offset += usize::from(read.count);
         want
     });
-    Group { interval, wants: wants.collect(), points: [].into(), streams: Vec::new(), heartbeat: None }
+    Group {
+        interval,
+        wants: wants.collect(),
+        points: [].into(),
+        streams: Vec::new(),
+        heartbeat: None,
+        alarms: Vec::new(),
+    }
 }
 
 /// The acquire stage at work.

@@ -160,6 +160,7 @@ async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
     assert_eq!((bench.ledger(VALVE).delivered, bench.ledger(VALVE).dropped), (0, 10));
     assert_eq!(bench.log.acknowledged(), 10);
     assert_eq!(bench.seen().uplink.connections, 1);
+    assert!(bench.seen().uplink.refused > 0, "the gateway tells that its broker refuses messages");
 }
 
 #[tokio::test]
