@@ -15,7 +15,7 @@
 //! The parts without I/O: `window`, `message` and `skeleton`, `backoff`, `reason`, `status`. What is read and what became of it: `feed`.
 //! One connection: `wire`.
 
-mod backoff;
+pub mod backoff;
 mod feed;
 mod message;
 mod reason;
