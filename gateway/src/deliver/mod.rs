@@ -16,7 +16,7 @@
 //! `reason`, `status`. What is read and what became of it: `feed`. One connection: `wire`. What is given up, for a person:
 //! `dead_letter`.
 
-mod backoff;
+pub mod backoff;
 mod brokers;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod dead_letter;
