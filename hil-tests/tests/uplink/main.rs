@@ -5,6 +5,7 @@
 mod bench;
 mod brokers;
 mod hostile;
+mod refusals;
 mod reload;
 
 use std::fs;
@@ -407,16 +408,4 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
     bench.expect_delivered(PUMP, 4_000).await;
     bench.finish().await;
     assert_eq!(broker.arrivals(PUMP), (1..=4_000).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_message_refused_for_now_is_sent_again_after_a_pause() {
-    let Some(mut bench) = Bench::new() else { return };
-    let full_twice = |number| if number < 2 { Treatment::Refuse(0x97) } else { Treatment::Courtesy };
-    let broker = Hostile::start(&bench.pki.broker, full_twice).await;
-    bench.settings.port = broker.port;
-    let bench = troubled(bench);
-    bench.expect_cause("quota exceeded (0x97)").await;
-    resumes(bench).await;
-    assert_eq!(broker.connections(), 3);
 }

@@ -2,10 +2,12 @@
 //! of MQTT it speaks is known to `client` alone.
 
 mod client;
+mod flow;
 mod uplink;
 mod v4;
 mod v5;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,17 +16,18 @@ use std::time::Duration;
 use ganglion_protocols::Timestamp;
 use rustls::ClientConfig;
 use tokio::time::{self, Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::Source;
 use super::feed::{Cargo, Feed, Span};
 use super::message::Limits;
 use super::reason;
 use super::status::Status;
 use super::window::{Outcome, Window};
+use super::{Source, worth_telling};
 use crate::clock;
 use crate::site::Address;
 use client::{Answer, CONNECT_TIMEOUT, Client, Event, Sender, Terms};
+use flow::Flow;
 
 #[cfg(test)]
 pub(super) use client::Refusal;
@@ -78,7 +81,11 @@ struct Wire<'a, M> {
     broker: &'a Address,
     sender: Sender,
     window: Window<Cargo<M>>,
+    receive_max: u16,
     limits: Limits,
+    flow: Flow,
+    /// Messages that were settled when the flow last stopped.
+    settled: u64,
     phase: Phase,
     /// It was to be left: nothing further is sent.
     leaving: bool,
@@ -104,7 +111,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             broker,
             sender,
             window: Window::new(1),
+            receive_max: 1,
             limits: Limits { payload: 0, packet: 0 },
+            flow: Flow::new(uplink.settings.retry),
+            settled: 0,
             phase: Phase::AwaitingConnAck,
             leaving: false,
             deadline: None,
@@ -124,6 +134,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         let mut heard = Instant::now();
         // The client itself may wait for ever: its flush has no timeout.
         let mut watchdog = pin!(time::sleep(patience));
+        let mut rest = pin!(time::sleep(Duration::ZERO));
         let (mut oldest, mut oldest_since) = (None, Instant::now());
         let mut status = time::interval(STATUS_PERIOD);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,11 +148,16 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     }
                     let silence = heard + patience;
                     watchdog.as_mut().reset(self.deadline.map_or(silence, |deadline| deadline.min(silence)));
+                    let resting = self.flow.rests_until();
+                    if let Some(until) = resting {
+                        rest.as_mut().reset(until);
+                    }
                     let step = tokio::select! {
                         polled = &mut poll => break polled,
                         () = &mut watchdog => return self.end("the connection is stuck".to_owned()),
                         () = feed.read() => self.go_on(feed),
                         _ = status.tick(), if self.phase == Phase::Online => self.tell_trouble(),
+                        () = &mut rest, if resting.is_some() => self.resume(feed),
                         () = &mut leave, if !self.leaving => self.leave(feed),
                     };
                     if let Err(cause) = step {
@@ -197,7 +213,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Connected(terms) => self.connected(terms),
-            Event::Acked(id, answer) => self.answered(id, &answer),
+            Event::Acked(id, answer) => {
+                self.answered(id, &answer);
+                Ok(())
+            }
             Event::Sent(id) => self.window.name(id).map_err(|_| format!("packet identifier {id} stands for nothing")),
             Event::Collided(id) => Err(format!("packet identifier {id} is still in use")),
             Event::Goodbye => {
@@ -212,6 +231,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         if !terms.qos_1 {
             return Err("broker does not offer QoS 1".to_owned());
         }
+        self.receive_max = terms.receive_max;
         self.window = Window::new(terms.receive_max);
         let packet =
             usize::try_from(terms.packet_max).unwrap_or(usize::MAX).saturating_sub(self.uplink.properties_len());
@@ -231,25 +251,61 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     /// Notes what the broker answered to a message.
-    ///
-    /// # Errors
-    /// When the broker refused the message for now: the connection ends, and after a pause everything unacknowledged is
-    /// sent again, in order.
-    fn answered(&mut self, id: u16, answer: &Answer) -> Result<(), String> {
+    fn answered(&mut self, id: u16, answer: &Answer) {
         match answer {
             Answer::Taken => self.window.settle(id, Outcome::Delivered),
             Answer::Never(refusal) => {
-                if let Some(cargo) = self.window.cargo(id) {
-                    given_up(cargo, refusal);
-                }
-                self.window.settle(id, Outcome::Dropped);
+                let outcome = self.window.cargo(id).map(|cargo| self.give_up(cargo, refusal));
+                self.window.settle(id, outcome.unwrap_or(Outcome::Dropped));
             }
+            // The last status; who waits for the end does not wait for that.
+            Answer::NotNow(_) if self.phase > Phase::Online => self.window.settle(id, Outcome::Dropped),
             Answer::NotNow(refusal) => {
-                let topic = self.window.cargo(id).map_or("?", |cargo| &cargo.topic);
-                return Err(format!("broker refused a message on {topic}: {refusal}"));
+                if self.flow.is_open() {
+                    let topic = self.window.cargo(id).map_or("?", |cargo| &cargo.topic);
+                    let cause = format!("broker refused a message on {topic}: {refusal}");
+                    self.uplink.monitor.uplink(|state| {
+                        state.last_error = Some(cause);
+                        state.last_error_broker = Some(self.broker.to_string());
+                    });
+                }
+                self.flow.refused();
+                self.window.refuse(id);
             }
         }
-        Ok(())
+    }
+
+    /// Begins the pause after a refusal, once everything in flight is answered. What was settled behind the refused message
+    /// is forgotten: everything goes out again from there, for the order of a resource is kept.
+    fn rest<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) {
+        self.window = Window::new(self.receive_max);
+        feed.restart();
+        let pause = self.flow.rest(Instant::now(), feed.settled() > self.settled, fastrand::f64());
+        self.settled = feed.settled();
+        let retry_in_ms = u64::try_from(pause.length.as_millis()).unwrap_or(u64::MAX);
+        let mut cause = None;
+        self.uplink.monitor.uplink(|state| {
+            state.retry_in_ms = Some(retry_in_ms);
+            state.retry_at = Some(clock::after(pause.length));
+            cause.clone_from(&state.last_error);
+        });
+        let (cause, times) = (cause.unwrap_or_default(), pause.times);
+        if worth_telling(times) {
+            warn!(broker = %self.broker, retry_in_ms, times, "delivery pauses: {cause}");
+        } else {
+            debug!(broker = %self.broker, retry_in_ms, times, "delivery pauses: {cause}");
+        }
+    }
+
+    /// Goes on after the pause. The status goes first, for it may be what was refused.
+    fn resume<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
+        self.flow.resume();
+        self.uplink.monitor.uplink(|state| (state.retry_in_ms, state.retry_at) = (None, None));
+        if self.phase == Phase::Online && !self.leaving {
+            let status = self.online();
+            self.publish_status(status)?;
+        }
+        self.go_on(feed)
     }
 
     /// Takes what is settled out of the window.
@@ -262,13 +318,16 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     /// Does what can be done without waiting: frees the window, fills it, and says farewell after the last PUBACK.
     fn go_on<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
         self.collect(feed);
-        while self.phase == Phase::Online && !self.leaving && self.window.has_room() {
+        if self.flow.awaits_answers() && self.window.is_answered() {
+            self.rest(feed);
+        }
+        while self.phase == Phase::Online && !self.leaving && self.flow.is_open() && self.window.has_room() {
             let Some((message, cargo)) = feed.take(self.limits) else { break };
             match message.map(|message| message.payload) {
                 Some(Ok(payload)) => self.publish(cargo, false, payload)?,
                 Some(Err(error)) => {
-                    given_up(&cargo, &error);
-                    self.window.settle_at_once(cargo, Outcome::Dropped);
+                    let outcome = self.give_up(&cargo, &error);
+                    self.window.settle_at_once(cargo, outcome);
                 }
                 None => self.window.settle_at_once(cargo, Outcome::Delivered),
             }
@@ -295,7 +354,8 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     /// Publishes the status anew when the store's trouble came, went or changed.
     fn tell_trouble(&mut self) -> Result<(), String> {
         let trouble = self.uplink.trouble();
-        if trouble == self.trouble || self.leaving || !self.window.has_room() {
+        let may_send = !self.leaving && self.flow.is_open() && self.window.has_room();
+        if trouble == self.trouble || !may_send {
             return Ok(());
         }
         self.trouble = trouble;
@@ -317,15 +377,16 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         self.window.hand_over(cargo, payload.len());
         self.sender.publish(&topic, retain, payload)
     }
-}
 
-/// Logs that a message will never be delivered.
-fn given_up<M>(cargo: &Cargo<M>, why: &dyn std::fmt::Display) {
-    let topic = &*cargo.topic;
-    match cargo.observations {
-        Some(Span { count, last_seq, .. }) => {
-            error!(topic, count, last_seq, "observations dropped, they can never be delivered: {why}");
+    /// Gives up a message that can never be delivered. Every message that is ends here, whatever the reason.
+    fn give_up(&self, cargo: &Cargo<M>, why: &dyn fmt::Display) -> Outcome {
+        let topic = &*cargo.topic;
+        match cargo.observations {
+            Some(Span { count, last_seq, .. }) => {
+                error!(topic, count, last_seq, "observations dropped, they can never be delivered: {why}");
+            }
+            None => warn!(topic, "status message refused: {why}"),
         }
-        None => warn!(topic, "status message refused: {why}"),
+        Outcome::Dropped
     }
 }
