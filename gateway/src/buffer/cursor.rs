@@ -7,7 +7,7 @@ use std::io;
 use super::format::{CursorSlot, HEADER_LEN, PAGE, Position, Unreadable};
 use super::storage::{Storage, StorageFile};
 
-const NAME: &str = "cursor";
+pub(super) const NAME: &str = "cursor";
 const NEW_NAME: &str = "new-cursor";
 
 /// Writes the slots.

@@ -15,6 +15,8 @@
 //! | `recover.rs` | what an earlier run left, and the policy for it |
 //! | `shared.rs` | what writer and outlet both know |
 //! | `storage.rs` | the disk |
+//! | `outlook.rs` | how long an outage is covered |
+//! | `examine.rs` | looking at a log without serving it |
 //!
 //! **Invariants.** A segment found at open is never appended to. A number that was durable is never given again. Nothing
 //! readable is given up except by the quota, and then counted. After a failed fsync nothing is believed of that segment
@@ -22,9 +24,11 @@
 
 mod cursor;
 mod encode;
+pub mod examine;
 mod format;
 mod log;
 mod outlet;
+pub mod outlook;
 mod pool;
 mod recover;
 mod scan;

@@ -95,6 +95,11 @@ impl Disk {
         Ok(Self { dir: dir.to_owned() })
     }
 
+    /// Takes a directory without touching it, to look at what is there.
+    pub(super) fn as_it_is(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

@@ -1,0 +1,458 @@
+//! Looks at a log without serving it: takes no lock, writes nothing, and works beside a running daemon and on the disk of
+//! a dead gateway.
+//!
+//! [`StoredLog::open`] reads what the files say of themselves, [`StoredLog::walk`] then every byte that counts, oldest
+//! first. Bytes behind the end of a segment are void and not looked at. What is wrong becomes a [`Finding`] and the walk
+//! goes on behind it; only a newer format version is refused. A segment that the daemon recycles while it is read is said
+//! to be so and is no damage.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `delivered.rs` | what the cursor says: the one place that knows its form |
+//! | `finding.rs` | what can be wrong, and what it means for the data |
+//! | `numbering.rs` | numbers that are not there |
+
+mod delivered;
+mod finding;
+mod numbering;
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use ganglion_protocols::Cri;
+use ganglion_protocols::record::Record;
+
+use self::delivered::Delivered;
+use super::format::{
+    HEADER_LEN, MIN_OBSERVATION, Position, SegmentHeader, Unreadable, VERSION, saturate, segment_number,
+};
+use super::outlet::Stored;
+use super::scan::{SegmentReader, Shapes, Step, records};
+use super::storage::{Disk, Storage, StorageFile};
+
+pub use self::finding::{Finding, Trouble, Weight};
+pub use self::numbering::{Cause, Jump, Numbering, Numbers};
+
+/// Why a log cannot be looked at.
+#[derive(Debug)]
+pub enum ExamineError {
+    /// The directory or one of its files cannot be read.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A later edition wrote it.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        got: u16,
+        /// The newest version this edition reads.
+        known: u16,
+    },
+}
+
+impl fmt::Display for ExamineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, .. } => write!(f, "cannot read {}", path.display()),
+            Self::Newer { path, got, known } => {
+                write!(f, "{} has format version {got}, this edition reads up to {known}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ExamineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Newer { .. } => None,
+        }
+    }
+}
+
+/// The files of one log, as they were when it was opened.
+#[derive(Debug)]
+pub struct StoredLog {
+    dir: PathBuf,
+    storage: Disk,
+    segments: Vec<SegmentFile>,
+    spares: Vec<(String, u64)>,
+    delivered: Delivered,
+    findings: Vec<Finding>,
+}
+
+/// One segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentFile {
+    /// Its number.
+    pub number: u64,
+    /// Name of its file.
+    pub name: String,
+    /// Length of its file in bytes.
+    pub bytes: u64,
+    /// Its format version.
+    pub version: u16,
+    header: SegmentHeader,
+    /// Where it ends and up to where it was durable then, if the segment after it says so.
+    end: Option<(u32, u32)>,
+}
+
+impl SegmentFile {
+    /// Returns the identity of the store that wrote it.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.header.epoch
+    }
+}
+
+/// What a walk comes by.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// A segment begins; what follows is in it.
+    Segment(&'a SegmentFile),
+    /// Between the segment before and the next, others are not there.
+    Missing {
+        /// The number of the first of them.
+        from: u64,
+        /// The number of the last of them.
+        to: u64,
+        /// Whether the cursor says that all they held is delivered.
+        delivered: bool,
+    },
+    /// The last number given to a resource before this segment.
+    LastSeq {
+        /// The resource.
+        resource: Cri,
+        /// Its last number.
+        seq: u64,
+    },
+    /// An observation.
+    Observation {
+        /// Where its frame begins in the segment.
+        offset: u32,
+        /// Whether it is delivered.
+        delivered: bool,
+        /// The observation.
+        stored: Stored,
+    },
+    /// A stretch that cannot be read; a [`Finding`] says more of it at the end of the segment.
+    Hole {
+        /// Most observations that it can have held.
+        observations: u64,
+    },
+    /// Something is wrong.
+    Finding(Finding),
+}
+
+impl StoredLog {
+    /// Reads the names, headers and cursor of a log.
+    ///
+    /// # Errors
+    /// See [`ExamineError`].
+    pub fn open(dir: &Path) -> Result<Self, ExamineError> {
+        let storage = Disk::as_it_is(dir);
+        let names = storage.list().map_err(|source| ExamineError::Io { path: dir.to_owned(), source })?;
+        let mut log = Self {
+            dir: dir.to_owned(),
+            delivered: Delivered::default(),
+            storage,
+            segments: Vec::new(),
+            spares: Vec::new(),
+            findings: Vec::new(),
+        };
+        for name in names {
+            if let Some(number) = segment_number(&name) {
+                log.open_segment(number, name)?;
+            } else if name.starts_with("free-") {
+                let size = log.storage.open_to_read(&name).and_then(|file| file.size());
+                // One that the daemon has just taken is a segment by now.
+                log.spares.extend(size.ok().map(|size| (name, size)));
+            }
+        }
+        log.segments.sort_unstable_by_key(|segment| segment.number);
+        log.spares.sort();
+        log.tell_ends();
+        log.delivered = Delivered::read(&log.storage, log.epoch(), &mut log.findings).map_err(|error| match error {
+            Unreadable::Newer { got } => log.newer(delivered::NAME, got),
+            Unreadable::Damaged => log.newer(delivered::NAME, VERSION),
+        })?;
+        Ok(log)
+    }
+
+    fn newer(&self, name: &str, got: u16) -> ExamineError {
+        ExamineError::Newer { path: self.dir.join(name), got, known: VERSION }
+    }
+
+    fn open_segment(&mut self, number: u64, name: String) -> Result<(), ExamineError> {
+        let file = match self.storage.open_to_read(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                self.findings.push(Finding::at(&name, 0, Trouble::Withheld { error: error.to_string() }));
+                return Ok(());
+            }
+        };
+        let (bytes, first, second) = match read_headers(&*file) {
+            Ok(read) => read,
+            Err(error) => {
+                self.findings.push(Finding::at(&name, 0, Trouble::Withheld { error: error.to_string() }));
+                return Ok(());
+            }
+        };
+        for bytes in [&first, &second] {
+            if let Err(Unreadable::Newer { got }) = SegmentHeader::decode(bytes) {
+                return Err(self.newer(&name, got));
+            }
+        }
+        let copy_at = bytes.saturating_sub(u64::from(HEADER_LEN));
+        let (header, version, wrong) = match (SegmentHeader::decode(&first), SegmentHeader::decode(&second)) {
+            (Ok(header), Ok(_)) => (header, version(&first), None),
+            (Ok(header), Err(_)) => (header, version(&first), Some((copy_at, Trouble::HeaderCopy))),
+            (Err(_), Ok(header)) => (header, version(&second), Some((0, Trouble::Header))),
+            (Err(_), Err(_)) => {
+                if self.is_there(&name) {
+                    self.findings.push(Finding::at(&name, 0, Trouble::BothHeaders { bytes }));
+                }
+                return Ok(());
+            }
+        };
+        if header.number != number {
+            // Recycled just now, or a spare whose renaming the disk forgot: nothing in it was durable.
+            if self.is_there(&name) {
+                self.findings.push(Finding::at(&name, 0, Trouble::OtherNumber { got: header.number }));
+            }
+            return Ok(());
+        }
+        self.findings.extend(wrong.map(|(at, trouble)| Finding::at(&name, at, trouble)));
+        if u64::from(header.size) != bytes {
+            let trouble = Trouble::Length { told: header.size, bytes };
+            self.findings.push(Finding::at(&name, bytes.min(u64::from(header.size)), trouble));
+        }
+        self.segments.push(SegmentFile { number, name, bytes, version, header, end: None });
+        Ok(())
+    }
+
+    fn tell_ends(&mut self) {
+        let mut after: Option<SegmentHeader> = None;
+        for segment in self.segments.iter_mut().rev() {
+            segment.end = after
+                .filter(|after| after.previous == segment.number && after.epoch == segment.header.epoch)
+                .map(|after| (after.previous_end.min(segment.header.frames_end()), after.previous_synced));
+            after = Some(segment.header);
+        }
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        // Asked anew: the handle stays good when the file gets another name.
+        !matches!(self.storage.open_to_read(name), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the identity of the store; `None` when nothing was ever written, or nothing of it can be read.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.segments.last().map(SegmentFile::epoch)
+    }
+
+    /// Returns the segments, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> &[SegmentFile] {
+        &self.segments
+    }
+
+    /// Returns the names and lengths of the empty segments.
+    #[must_use]
+    pub fn spares(&self) -> &[(String, u64)] {
+        &self.spares
+    }
+
+    /// Returns the format version of the cursor; `None` without a cursor.
+    #[must_use]
+    pub fn cursor_version(&self) -> Option<u16> {
+        self.delivered.version()
+    }
+
+    /// Says in words what the cursor holds delivered.
+    #[must_use]
+    pub fn delivered_in_words(&self) -> String {
+        self.delivered.to_string()
+    }
+
+    /// Returns what headers and cursor have shown to be wrong.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Reads every segment to its end and tells `visit` what is there, until it breaks.
+    pub fn walk(&self, mut visit: impl FnMut(Seen<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut shapes = Shapes::default();
+        let mut before = 0;
+        for segment in &self.segments {
+            // The oldest names one that was reclaimed in its time.
+            if before != 0 && segment.header.previous > before {
+                let (from, to) = (before + 1, segment.header.previous);
+                let delivered = self.delivered.holds_segments(from, to);
+                visit(Seen::Missing { from, to, delivered })?;
+            }
+            before = segment.number;
+            visit(Seen::Segment(segment))?;
+            shapes = shapes.of_next_segment();
+            self.walk_segment(segment, &mut shapes, &mut visit)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn walk_segment(
+        &self,
+        segment: &SegmentFile,
+        shapes: &mut Shapes,
+        visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let finding = |offset: u32, trouble| Seen::Finding(Finding::at(&segment.name, u64::from(offset), trouble));
+        let mut reader = match SegmentReader::open(&self.storage, segment.number) {
+            Ok(reader) if reader.header == segment.header => reader,
+            // Its header was read a moment ago.
+            _ => return visit(finding(0, Trouble::Recycled)),
+        };
+        let known = self.delivered.durable_in(segment.number);
+        let (end, told) = segment.end.unwrap_or((segment.header.frames_end(), known));
+        let mut synced = told.max(known);
+        let mut doubts: Vec<Doubt> = Vec::new();
+        let mut last = HEADER_LEN;
+        let mut at = HEADER_LEN;
+        loop {
+            at = match reader.step(at, end) {
+                Err(error) => {
+                    visit(finding(at, Trouble::Withheld { error: error.to_string() }))?;
+                    visit(Seen::Hole { observations: 0 })?;
+                    break;
+                }
+                Ok(Step::End) => break,
+                Ok(Step::Hole { next, observations }) => {
+                    if !self.is_there(&segment.name) {
+                        return visit(finding(at, Trouble::Recycled));
+                    }
+                    doubts.push(Doubt { offset: at, bytes: next - at, observations, unnamed: false });
+                    next
+                }
+                Ok(Step::Frame { head, records: frame, next }) => {
+                    if doubts.last().is_some_and(|doubt| !doubt.unnamed && doubt.offset >= last) {
+                        let held = doubts.iter().filter(|doubt| doubt.offset >= last);
+                        visit(Seen::Hole { observations: held.map(|doubt| doubt.observations).sum() })?;
+                    }
+                    let place = Position { segment: segment.number, offset: at };
+                    let mut tally = Tally::default();
+                    each_record(frame, shapes, self.delivered.holds(place), at, &mut tally, visit)?;
+                    if let Some(error) = tally.refused {
+                        visit(finding(at, Trouble::Record { error, bytes: saturate(frame.len()) }))?;
+                    } else if tally.observations != head.count {
+                        visit(finding(at, Trouble::Count { told: head.count, held: tally.observations }))?;
+                    }
+                    if tally.unnamed > 0 {
+                        let (bytes, observations) = (next - at, u64::from(tally.unnamed));
+                        doubts.push(Doubt { offset: at, bytes, observations, unnamed: true });
+                        visit(Seen::Hole { observations })?;
+                    }
+                    synced = synced.max(head.synced);
+                    last = next;
+                    next
+                }
+            };
+        }
+        if segment.end.is_none() {
+            // The newest: behind its last whole frame is nothing, unless something vouches for the place, or a frame's head.
+            doubts.retain(|doubt| doubt.offset < last.max(synced) || doubt.offset + doubt.bytes < end);
+            if let Some(doubt) = doubts.last_mut().filter(|doubt| doubt.offset >= last && doubt.offset < synced) {
+                doubt.bytes = doubt.bytes.min(synced - doubt.offset);
+                doubt.observations = doubt.observations.min(u64::from(doubt.bytes / MIN_OBSERVATION));
+            }
+        }
+        if doubts.iter().any(|doubt| doubt.offset >= last) {
+            visit(Seen::Hole { observations: 0 })?;
+        }
+        for Doubt { offset, bytes, observations, unnamed } in doubts {
+            visit(finding(
+                offset,
+                match (offset < synced, unnamed) {
+                    (false, _) => Trouble::Torn { bytes, observations },
+                    (true, true) => Trouble::Unnamed { observations },
+                    (true, false) => Trouble::Hole { bytes, observations },
+                },
+            ))?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A stretch that is damage or what a power cut left: the end of the segment tells.
+struct Doubt {
+    offset: u32,
+    bytes: u32,
+    observations: u64,
+    /// The frame is whole and its shapes are not known.
+    unnamed: bool,
+}
+
+/// What a frame was found to hold.
+#[derive(Default)]
+struct Tally {
+    observations: u32,
+    unnamed: u32,
+    refused: Option<String>,
+}
+
+/// Goes through the records of a frame: the one place here that knows their kinds.
+fn each_record(
+    frame: &[u8],
+    shapes: &mut Shapes,
+    delivered: bool,
+    offset: u32,
+    tally: &mut Tally,
+    visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    for record in records(frame) {
+        match record {
+            Ok(Record::Shape(shape)) => shapes.learn(&shape),
+            Ok(Record::LastSeq { resource, seq }) => visit(Seen::LastSeq { resource, seq })?,
+            Ok(Record::Observation(observation)) => {
+                tally.observations += 1;
+                match shapes.join(&observation) {
+                    Some(stored) => visit(Seen::Observation { offset, delivered, stored })?,
+                    None => tally.unnamed += 1,
+                }
+            }
+            Err(error) => tally.refused = Some(error.to_string()),
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+type HeaderBytes = [u8; HEADER_LEN as usize];
+
+/// Returns the length of a segment's file and both copies of its header.
+fn read_headers(file: &dyn StorageFile) -> io::Result<(u64, HeaderBytes, HeaderBytes)> {
+    let bytes = file.size()?;
+    let read = |offset: u64| {
+        let mut out = [0; HEADER_LEN as usize];
+        // One that is cut short does not verify, as zeros do not.
+        file.read_at(&mut out, offset).map(|_| out)
+    };
+    Ok((bytes, read(0)?, read(bytes.saturating_sub(u64::from(HEADER_LEN)))?))
+}
+
+/// Returns the format version of a header, which keeps its place in every version.
+const fn version(header: &HeaderBytes) -> u16 {
+    u16::from_le_bytes([header[8], header[9]])
+}

@@ -1,0 +1,156 @@
+//! Numbers that are not there: the numbers of a resource rise by one, so whatever is lost shows. Pure.
+
+use std::collections::BTreeMap;
+
+use ganglion_protocols::Cri;
+
+/// Follows the numbers of every resource through a log.
+#[derive(Clone, Default, Debug)]
+pub struct Numbering {
+    epoch: u64,
+    by_resource: BTreeMap<Cri, Followed>,
+    breaks: Breaks,
+    /// As they were when the segment before the present one began.
+    before: Breaks,
+    /// As they were when the present segment began.
+    present: Breaks,
+}
+
+/// What was seen of one resource.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Numbers {
+    /// The first number held; 0 when none is.
+    pub first: u64,
+    /// The last number held or carried over.
+    pub last: u64,
+    /// How many are held.
+    pub held: u64,
+    /// How many between are not.
+    pub missing: u64,
+}
+
+/// Numbers that are not held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Jump {
+    /// The resource.
+    pub resource: Cri,
+    /// The first of them.
+    pub from: u64,
+    /// The last of them.
+    pub to: u64,
+    /// What became of them.
+    pub cause: Cause,
+}
+
+/// Why numbers are not held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Something between is damaged, or missing.
+    Damage,
+    /// What is between was delivered and its segment reclaimed.
+    Reclaimed,
+    /// Nothing here tells: the disk refused them, or they were lost.
+    Unknown,
+    /// None is missing: the number after `from` was not above it.
+    Twice,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Followed {
+    numbers: Numbers,
+    seen: Breaks,
+}
+
+/// How often something was not there, up to some place.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Breaks {
+    damage: u64,
+    reclaimed: u64,
+}
+
+impl Breaks {
+    const fn cause_since(self, earlier: Self) -> Cause {
+        if self.damage > earlier.damage {
+            Cause::Damage
+        } else if self.reclaimed > earlier.reclaimed {
+            Cause::Reclaimed
+        } else {
+            Cause::Unknown
+        }
+    }
+}
+
+impl Numbering {
+    /// Notes that a segment begins; with another epoch all numbers begin anew.
+    pub fn segment(&mut self, epoch: u64) {
+        if epoch != self.epoch {
+            self.by_resource.clear();
+            self.epoch = epoch;
+        }
+        self.before = std::mem::replace(&mut self.present, self.breaks);
+    }
+
+    /// Notes that something cannot be read here.
+    pub fn damage(&mut self) {
+        self.breaks.damage += 1;
+    }
+
+    /// Notes that something was reclaimed here.
+    pub fn reclaimed(&mut self) {
+        self.breaks.reclaimed += 1;
+    }
+
+    /// Takes the last number before a segment; returns those that are not held before it.
+    pub fn last_seq(&mut self, resource: Cri, seq: u64) -> Option<Jump> {
+        // Where something was destroyed in the newest segment, recovery skips numbers of every resource.
+        let skipped = self.breaks.cause_since(self.before);
+        let entry = self.by_resource.entry(resource);
+        let followed = match entry {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let numbers = Numbers { last: seq, ..Numbers::default() };
+                entry.insert(Followed { numbers, seen: self.breaks });
+                return None;
+            }
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+        };
+        (seq > followed.numbers.last).then(|| followed.jump(resource, seq, skipped, self.breaks))
+    }
+
+    /// Takes the number of an observation; returns those that are not held before it.
+    pub fn observation(&mut self, resource: Cri, seq: u64) -> Option<Jump> {
+        let breaks = self.breaks;
+        let followed = self.by_resource.entry(resource).or_insert_with(|| Followed {
+            // The first of a resource that no segment before has carried over.
+            numbers: Numbers { last: seq.saturating_sub(1), ..Numbers::default() },
+            seen: breaks,
+        });
+        let last = followed.numbers.last;
+        if seq <= last {
+            return Some(Jump { resource, from: seq, to: last, cause: Cause::Twice });
+        }
+        let cause = breaks.cause_since(followed.seen);
+        let jump = (seq > last + 1).then(|| followed.jump(resource, seq - 1, cause, breaks));
+        followed.seen = breaks;
+        followed.numbers.last = seq;
+        followed.numbers.held += 1;
+        if followed.numbers.first == 0 {
+            followed.numbers.first = seq;
+        }
+        jump
+    }
+
+    /// Returns what was seen of every resource.
+    pub fn resources(&self) -> impl Iterator<Item = (Cri, Numbers)> {
+        self.by_resource.iter().map(|(resource, followed)| (*resource, followed.numbers))
+    }
+}
+
+impl Followed {
+    fn jump(&mut self, resource: Cri, to: u64, cause: Cause, now: Breaks) -> Jump {
+        let from = self.numbers.last + 1;
+        self.numbers.last = to;
+        self.numbers.missing += to + 1 - from;
+        self.seen = now;
+        Jump { resource, from, to, cause }
+    }
+}
