@@ -36,6 +36,7 @@ Examples:
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
   ganglion run --config site.toml --trace new.trace         every byte of every bus, then
   ganglion trace new.trace                                  as frames and words
+  ganglion buffer inspect --config site.toml                what the disk holds; also verify, export
   ganglion decode modbus-rtu 010300000002C40B               what a frame says, or where it is wrong
 
 Environment:
@@ -108,6 +109,11 @@ enum Verb {
     Scan(tools::scan::Options),
     /// Print a saved trace as frames and words.
     Trace(tools::trace::Options),
+    /// Look into the buffer on disk: what it holds, whether it is whole, and the observations out of it. Reads only.
+    Buffer {
+        #[command(subcommand)]
+        verb: tools::buffer::Verb,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -175,6 +181,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Write(options) => tools::write::main(&options),
         Verb::Scan(options) => tools::scan::main(&options),
         Verb::Trace(options) => tools::trace::main(&options),
+        Verb::Buffer { verb } => tools::buffer::main(&verb),
     }
 }
 
