@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
+use ganglion::buffer::outlook::Outlook;
 use ganglion::pipeline::Drained;
 use ganglion::site::Site;
 use ganglion::tools::{self, REFUSED, load, load_quietly, say, with_causes};
@@ -285,7 +286,7 @@ fn status_table(document: &serde_json::Value) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
+        "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n        {}\n\n",
         text(&document["gateway"]),
         text(&document["epoch"]),
         text(&document["uplink"]["connected"]),
@@ -295,6 +296,7 @@ fn status_table(document: &serde_json::Value) -> String {
         text(&document["store"]["bytes"]),
         text(&document["store"]["segments"]),
         text(&document["store"]["trouble"]),
+        outlook(&document["store"]),
     );
     let mut table = |first: &str, columns: &[&str], rows: &serde_json::Value| {
         out.push_str(&format!("{first:<24}"));
@@ -311,6 +313,16 @@ fn status_table(document: &serde_json::Value) -> String {
     table("device", &["healthy", "polls", "failed_polls", "last_reason"], &document["devices"]);
     table("resource", &["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"], &document["resources"]);
     out
+}
+
+/// Says how long an outage the disk still covers, as the daemon measures it.
+fn outlook(store: &serde_json::Value) -> String {
+    let Some(free) = store["free_bytes"].as_u64() else { return "nothing written yet".to_owned() };
+    if let Some(trouble) = store["trouble"].as_str() {
+        return format!("covers no outage: the disk refuses ({trouble})");
+    }
+    let used = (store["held_bytes"].as_u64().unwrap_or(0), store["quota_bytes"].as_u64().unwrap_or(0));
+    Outlook { free, rate: store["append_bytes_per_s"].as_f64(), used }.to_string()
 }
 
 fn explain(identifier: &str, part_code: bool) -> ExitCode {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ganglion_protocols::Cri;
 use tracing::{error, info, warn};
 
+use super::ahead::Ahead;
 use super::cursor::Cursor;
 use super::encode::{Encoded, Encoder, Pending};
 use super::format::{HEADER_LEN, SegmentHeader, saturate, segment_name};
@@ -44,6 +45,7 @@ pub(super) struct Log {
     pub(super) cursor_due: Option<Instant>,
     pub(super) cursor_refused: bool,
     pub(super) trouble: Option<Trouble>,
+    pub(super) ahead: Ahead,
 }
 
 /// The segment being written.
@@ -51,7 +53,7 @@ pub(super) struct Active {
     pub(super) header: SegmentHeader,
     file: Box<dyn StorageFile>,
     /// Behind the last frame written.
-    written: u32,
+    pub(super) written: u32,
     /// Behind the last frame known durable.
     synced: u32,
     /// Behind what was carried over.
@@ -131,6 +133,7 @@ impl Log {
                 self.leave_trouble();
                 self.pool.top_up();
                 self.report();
+                self.look_ahead(now);
             }
             Err(error) => self.enter_trouble(&error, now),
         }

@@ -15,13 +15,14 @@
 //! | `recover.rs` | what an earlier run left, and the policy for it |
 //! | `shared.rs` | what writer and outlet both know |
 //! | `storage.rs` | the disk |
-//! | `outlook.rs` | how long an outage is covered |
+//! | `rate.rs`, `ahead.rs`, `outlook.rs` | how fast the log grows, how long an outage is still covered |
 //! | `examine.rs` | looking at a log without serving it |
 //!
 //! **Invariants.** A segment found at open is never appended to. A number that was durable is never given again. Nothing
 //! readable is given up except by the quota, and then counted. After a failed fsync nothing is believed of that segment
 //! but what was durable before.
 
+mod ahead;
 mod cursor;
 mod encode;
 pub mod examine;
@@ -30,6 +31,7 @@ mod log;
 mod outlet;
 pub mod outlook;
 mod pool;
+mod rate;
 mod recover;
 mod scan;
 mod shared;
@@ -48,6 +50,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use self::ahead::Ahead;
 use self::cursor::Cursor;
 use self::encode::Encoder;
 use self::log::Log;
@@ -226,6 +229,7 @@ fn open_on(
         cursor_due: None,
         cursor_refused: false,
         trouble: None,
+        ahead: Ahead::default(),
     };
     log.report();
     let snapshot = log.monitor.snapshot().store;

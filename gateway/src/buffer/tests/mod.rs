@@ -1,5 +1,6 @@
 //! Tests of the buffer as a whole.
 
+mod ahead;
 mod cases;
 mod disk;
 mod examine;
