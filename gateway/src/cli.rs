@@ -1,6 +1,5 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,7 +63,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
     },
-    /// Check a site file with its templates, directory and certificates. Touches no wire.
+    /// Check a site file with its templates, directory and certificates, and predict what it asks of the disk. Touches no
+    /// wire.
     Check {
         /// The site file.
         #[arg(long, value_name = "FILE")]
@@ -158,11 +158,7 @@ pub(crate) fn main() -> ExitCode {
                 Err(code) => code,
             }
         }
-        Verb::Check { config } => match load(&config) {
-            Ok((_, report)) if report.errors() > 0 => ExitCode::from(REFUSED),
-            Ok((site, _)) => say(&summary(&config, &site)),
-            Err(code) => code,
-        },
+        Verb::Check { config } => tools::check::main(&config),
         Verb::Status { config, json } => match load_quietly(&config) {
             Ok(site) => show_status(&site, json),
             Err(code) => code,
@@ -251,21 +247,6 @@ fn start_log(format: LogFormat) {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),
     }
-}
-
-fn summary(path: &Path, site: &Site) -> String {
-    let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
-    format!(
-        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  broker     {}:{}\n",
-        path.display(),
-        site.gateway,
-        site.directory,
-        site.buses.len(),
-        site.devices.len(),
-        site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len(),
-        site.broker.host,
-        site.broker.port,
-    )
 }
 
 fn show_status(site: &Site, json: bool) -> ExitCode {

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 mod copy;
 #[path = "config/devices.rs"]
 mod devices;
+#[path = "config/disk.rs"]
+mod disk;
 #[path = "config/keys.rs"]
 mod keys;
 

@@ -16,6 +16,7 @@
 //! | `shared.rs` | what writer and outlet both know |
 //! | `storage.rs` | the disk |
 //! | `rate.rs`, `ahead.rs`, `outlook.rs` | how fast the log grows, how long an outage is still covered |
+//! | `predict.rs` | the same before it ever ran, and what it wears |
 //! | `examine.rs` | looking at a log without serving it |
 //!
 //! **Invariants.** A segment found at open is never appended to. A number that was durable is never given again. Nothing
@@ -31,6 +32,7 @@ mod log;
 mod outlet;
 pub mod outlook;
 mod pool;
+pub mod predict;
 mod rate;
 mod recover;
 mod scan;
@@ -62,6 +64,7 @@ use crate::site::Site;
 
 pub use self::format::Position;
 pub use self::outlet::{Chunk, Outlet, Stored, StoredShape};
+pub(crate) use self::storage::free_bytes;
 pub use self::storage::{Disk, Storage, StorageFile};
 
 /// Segments that `max_bytes` must have room for: the newest two are never reclaimed, and one more takes what comes.

@@ -44,18 +44,26 @@ impl Outlook {
     }
 }
 
+impl Outlook {
+    /// Writes `covers 31 h of outage at 1.9 kB/s`.
+    #[must_use]
+    pub fn cover(&self) -> String {
+        match (self.hours(), self.rate) {
+            (Some(hours), Some(rate)) => {
+                format!("covers {} of outage at {}/s", hours_in_words(hours), bytes_in_words(rate))
+            }
+            (_, Some(_)) => "nothing is appended".to_owned(),
+            (_, None) => format!("{} free, no rate measured yet", bytes_in_words(in_f64(self.free))),
+        }
+    }
+}
+
 impl fmt::Display for Outlook {
     /// Writes `covers 31 h of outage at 1.9 kB/s; 2 % of the quota used`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.hours(), self.rate) {
-            (Some(hours), Some(rate)) => {
-                write!(f, "covers {} of outage at {}/s", hours_in_words(hours), bytes_in_words(rate))?;
-            }
-            (_, Some(_)) => f.write_str("nothing is appended")?,
-            (_, None) => write!(f, "{} free, no rate measured yet", bytes_in_words(in_f64(self.free)))?,
-        }
         let (held, quota) = self.used;
-        write!(f, "; {} % of the quota used", held.saturating_mul(100).checked_div(quota).unwrap_or(100))
+        let percent = held.saturating_mul(100).checked_div(quota).unwrap_or(100);
+        write!(f, "{}; {percent} % of the quota used", self.cover())
     }
 }
 

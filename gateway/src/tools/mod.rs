@@ -3,6 +3,7 @@
 //!
 //! | file | verb |
 //! |---|---|
+//! | `check.rs` | `ganglion check`: whether a site file is good, and what it asks of the disk |
 //! | `plan.rs` | `ganglion plan`: what a bus is asked for, what it can carry, who is late and why |
 //! | `read.rs`, `write.rs` | `ganglion read`, `ganglion write` |
 //! | `scan/` | `ganglion scan`: who is on this line? |
@@ -15,6 +16,7 @@
 
 pub mod ask;
 pub mod buffer;
+pub mod check;
 pub mod device;
 pub mod frames;
 pub mod line;

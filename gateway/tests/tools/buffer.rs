@@ -14,7 +14,7 @@ use ganglion::site::StreamId;
 use ganglion_protocols::{Clock, ClockSource, Quality, Reading, Reason, Timestamp, Value};
 use serde_json::json;
 
-use super::site::{SiteFile, Told, ganglion};
+use super::site::{SiteFile, Told, ganglion, within};
 
 const DEVICES: &str = r#"
 [[bus.device]]
@@ -287,6 +287,16 @@ fn a_buffer_is_looked_at_beside_the_daemon_that_holds_its_lock() {
     let told = buffer("verify", &site, &[]);
     assert!(told.code == 0 && told.out.ends_with(": clean\n"), "{told:?}");
     assert!(buffer("export", &site, &[]).out.lines().count() >= 50);
+}
+
+#[test]
+fn status_says_how_long_an_outage_is_covered_as_soon_as_it_knows() {
+    let site = SiteFile::new("/dev/null/none".as_ref(), DEVICES);
+    let _daemon = site.daemon(&[]);
+    within("a first commit", || {
+        let told = site.run("status", &[]).out;
+        told.contains(" free, no rate measured yet; 0 % of the quota used\n")
+    });
 }
 
 #[test]
