@@ -20,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ganglion_protocols::Cri;
 use ganglion_protocols::record::Record;
@@ -77,10 +78,9 @@ impl std::error::Error for ExamineError {
 }
 
 /// The files of one log, as they were when it was opened.
-#[derive(Debug)]
 pub struct StoredLog {
     dir: PathBuf,
-    storage: Disk,
+    storage: Arc<dyn Storage>,
     segments: Vec<SegmentFile>,
     spares: Vec<(String, u64)>,
     delivered: Delivered,
@@ -156,7 +156,11 @@ impl StoredLog {
     /// # Errors
     /// See [`ExamineError`].
     pub fn open(dir: &Path) -> Result<Self, ExamineError> {
-        let storage = Disk::as_it_is(dir);
+        Self::open_on(Arc::new(Disk::as_it_is(dir)), dir)
+    }
+
+    /// Does the same on any storage.
+    pub(super) fn open_on(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, ExamineError> {
         let names = storage.list().map_err(|source| ExamineError::Io { path: dir.to_owned(), source })?;
         let mut log = Self {
             dir: dir.to_owned(),
@@ -178,10 +182,11 @@ impl StoredLog {
         log.segments.sort_unstable_by_key(|segment| segment.number);
         log.spares.sort();
         log.tell_ends();
-        log.delivered = Delivered::read(&log.storage, log.epoch(), &mut log.findings).map_err(|error| match error {
-            Unreadable::Newer { got } => log.newer(delivered::NAME, got),
-            Unreadable::Damaged => log.newer(delivered::NAME, VERSION),
-        })?;
+        log.delivered =
+            Delivered::read(&*log.storage, log.epoch(), &mut log.findings).map_err(|error| match error {
+                Unreadable::Newer { got } => log.newer(delivered::NAME, got),
+                Unreadable::Damaged => log.newer(delivered::NAME, VERSION),
+            })?;
         Ok(log)
     }
 
@@ -321,7 +326,7 @@ impl StoredLog {
         visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let finding = |offset: u32, trouble| Seen::Finding(Finding::at(&segment.name, u64::from(offset), trouble));
-        let mut reader = match SegmentReader::open(&self.storage, segment.number) {
+        let mut reader = match SegmentReader::open(&*self.storage, segment.number) {
             Ok(reader) if reader.header == segment.header => reader,
             // Its header was read a moment ago.
             _ => return visit(finding(0, Trouble::Recycled)),

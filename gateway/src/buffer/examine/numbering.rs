@@ -1,6 +1,7 @@
 //! Numbers that are not there: the numbers of a resource rise by one, so whatever is lost shows. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ganglion_protocols::Cri;
 
@@ -59,6 +60,9 @@ pub enum Cause {
 struct Followed {
     numbers: Numbers,
     seen: Breaks,
+    /// What the present segment carries over beyond the last number held, and why it may not be held. After a failed
+    /// fsync the observations of these numbers are written once more, behind the word of them.
+    carried: Option<(u64, Cause)>,
 }
 
 /// How often something was not there, up to some place.
@@ -100,20 +104,32 @@ impl Numbering {
         self.breaks.reclaimed += 1;
     }
 
-    /// Takes the last number before a segment; returns those that are not held before it.
+    /// Takes the last number before a segment; returns those that are not held and will not come any more.
     pub fn last_seq(&mut self, resource: Cri, seq: u64) -> Option<Jump> {
         // Where something was destroyed in the newest segment, recovery skips numbers of every resource.
-        let skipped = self.breaks.cause_since(self.before);
-        let entry = self.by_resource.entry(resource);
-        let followed = match entry {
-            std::collections::btree_map::Entry::Vacant(entry) => {
+        let cause = self.breaks.cause_since(self.before);
+        let breaks = self.breaks;
+        match self.by_resource.entry(resource) {
+            Entry::Vacant(entry) => {
                 let numbers = Numbers { last: seq, ..Numbers::default() };
-                entry.insert(Followed { numbers, seen: self.breaks });
-                return None;
+                entry.insert(Followed { numbers, seen: breaks, carried: None });
+                None
             }
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-        };
-        (seq > followed.numbers.last).then(|| followed.jump(resource, seq, skipped, self.breaks))
+            Entry::Occupied(mut entry) => {
+                let followed = entry.get_mut();
+                let overdue = followed.overdue(resource);
+                if seq > followed.numbers.last {
+                    followed.carried = Some((seq, cause));
+                    followed.seen = breaks;
+                }
+                overdue
+            }
+        }
+    }
+
+    /// Says that the log ends; returns the numbers that are not held at its end.
+    pub fn finish(&mut self) -> Vec<Jump> {
+        self.by_resource.iter_mut().filter_map(|(resource, followed)| followed.overdue(*resource)).collect()
     }
 
     /// Takes the number of an observation; returns those that are not held before it.
@@ -123,13 +139,18 @@ impl Numbering {
             // The first of a resource that no segment before has carried over.
             numbers: Numbers { last: seq.saturating_sub(1), ..Numbers::default() },
             seen: breaks,
+            carried: None,
         });
         let last = followed.numbers.last;
         if seq <= last {
             return Some(Jump { resource, from: seq, to: last, cause: Cause::Twice });
         }
-        let cause = breaks.cause_since(followed.seen);
-        let jump = (seq > last + 1).then(|| followed.jump(resource, seq - 1, cause, breaks));
+        let cause = match (breaks.cause_since(followed.seen), followed.carried) {
+            (Cause::Unknown, Some((_, cause))) => cause,
+            (cause, _) => cause,
+        };
+        followed.carried = followed.carried.filter(|(carried, _)| *carried > seq);
+        let jump = (seq > last + 1).then(|| followed.jump(resource, seq - 1, cause));
         followed.seen = breaks;
         followed.numbers.last = seq;
         followed.numbers.held += 1;
@@ -146,11 +167,15 @@ impl Numbering {
 }
 
 impl Followed {
-    fn jump(&mut self, resource: Cri, to: u64, cause: Cause, now: Breaks) -> Jump {
+    fn overdue(&mut self, resource: Cri) -> Option<Jump> {
+        let (to, cause) = self.carried.take()?;
+        (to > self.numbers.last).then(|| self.jump(resource, to, cause))
+    }
+
+    fn jump(&mut self, resource: Cri, to: u64, cause: Cause) -> Jump {
         let from = self.numbers.last + 1;
         self.numbers.last = to;
         self.numbers.missing += to + 1 - from;
-        self.seen = now;
         Jump { resource, from, to, cause }
     }
 }

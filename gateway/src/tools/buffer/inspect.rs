@@ -131,6 +131,7 @@ impl<'a> View<'a> {
             }
             ControlFlow::Continue(())
         });
+        numbering.finish();
         let of = |resource: &Cri| undelivered.get(resource).copied().unwrap_or(0);
         let resources = numbering.resources().map(|(resource, numbers)| (resource, numbers, of(&resource))).collect();
         Self { named, rows, resources, findings }

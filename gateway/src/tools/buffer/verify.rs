@@ -48,18 +48,22 @@ struct Pass<'a, W> {
     worst: Weight,
     findings: u64,
     observations: u64,
+    /// What is told behind the findings of the segment.
+    notes: Vec<String>,
     failed: Option<io::Error>,
 }
 
 fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
     let Named { name, log } = named;
-    let mut pass = Pass { name, out, worst: Weight::Note, findings: 0, observations: 0, failed: None };
+    let mut pass =
+        Pass { name, out, worst: Weight::Note, findings: 0, observations: 0, notes: Vec::new(), failed: None };
     log.findings().iter().for_each(|finding| pass.found(finding));
     let mut numbering = Numbering::default();
     let mut file = String::new();
     let walked = log.walk(|seen| {
         match seen {
             Seen::Segment(segment) => {
+                pass.tell_notes();
                 numbering.segment(segment.epoch());
                 segment.name.clone_into(&mut file);
             }
@@ -90,7 +94,11 @@ fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
         }
         if pass.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    if let (ControlFlow::Break(()), Some(error)) = (walked, pass.failed) {
+    for jump in numbering.finish() {
+        pass.jump(name, &jump);
+    }
+    pass.tell_notes();
+    if let (ControlFlow::Break(()), Some(error)) = (walked, pass.failed.take()) {
         return Err(error);
     }
     let bytes = log.segments().iter().map(|segment| segment.bytes).sum::<u64>();
@@ -121,10 +129,9 @@ impl<W: Write> Pass<'_, W> {
         match cause {
             // It is where it should be: at the city brain.
             Cause::Reclaimed => {}
-            Cause::Damage => self.line(
-                Weight::Note,
-                &format!("{place}: {resource}: {numbers} not held before this: skipped or lost with what cannot be read"),
-            ),
+            Cause::Damage => self.notes.push(format!(
+                "{place}: {resource}: {numbers} not held before this: lost with what cannot be read, or skipped"
+            )),
             Cause::Unknown => self.line(
                 Weight::Damage,
                 &format!(
@@ -135,6 +142,12 @@ impl<W: Write> Pass<'_, W> {
                 Weight::Damage,
                 &format!("{place}: {resource}: number {from} comes after {to}: two observations may have one number"),
             ),
+        }
+    }
+
+    fn tell_notes(&mut self) {
+        for note in std::mem::take(&mut self.notes) {
+            self.line(Weight::Note, &note);
         }
     }
 
