@@ -120,8 +120,24 @@ fn inspect_says_what_the_disk_holds() {
     let log = &document["buffer"];
     assert_eq!(log["observations"], 300);
     assert_eq!(log["resources"]["330502-9305-000045-59"]["last_seq"], 150);
+    assert!(document["dead_letter"].is_null() && !told.out.contains("dead-letter"), "{document}");
     let held = log["segments"].as_array().unwrap().iter().map(|row| row["observations"].as_u64().unwrap());
     assert_eq!(held.sum::<u64>(), 300);
+}
+
+#[test]
+fn inspect_shows_what_the_broker_would_never_take_and_folds_long_tables() {
+    let site = stored(60, false);
+    (0..30).for_each(|run| write(&site, 60 + run..61 + run, false));
+    let letters = site.data_dir.join("dead-letter");
+    std::fs::create_dir(&letters).unwrap();
+    std::fs::write(letters.join("1.json"), "{}\n").unwrap();
+    let told = buffer("inspect", &site, &[]);
+    assert!(told.out.ends_with("\ndead-letter  1 file, 3 B\n"), "{}", told.out);
+    assert!(told.out.contains("  … 8 more, --json has them …\n"), "{}", told.out);
+    let document: serde_json::Value = serde_json::from_str(&buffer("inspect", &site, &["--json"]).out).unwrap();
+    assert_eq!(document["dead_letter"], json!({"files": 1, "bytes": 3}));
+    assert_eq!(document["buffer"]["segments"].as_array().unwrap().len(), 32);
 }
 
 #[test]
