@@ -30,7 +30,7 @@ use super::format::{
     HEADER_LEN, MIN_OBSERVATION, Position, SegmentHeader, Unreadable, VERSION, saturate, segment_number,
 };
 use super::outlet::Stored;
-use super::scan::{SegmentReader, Shapes, Step, records};
+use super::scan::{SegmentError, SegmentReader, Shapes, Step, records};
 use super::storage::{Disk, Storage, StorageFile};
 
 pub use self::finding::{Finding, Trouble, Weight};
@@ -116,13 +116,13 @@ impl SegmentFile {
 pub enum Seen<'a> {
     /// A segment begins; what follows is in it.
     Segment(&'a SegmentFile),
-    /// Between the segment before and the next, others are not there.
+    /// Between the segment before and the next, others are not there, or are no longer.
     Missing {
         /// The number of the first of them.
         from: u64,
         /// The number of the last of them.
         to: u64,
-        /// Whether the cursor says that all they held is delivered.
+        /// Whether all they held is delivered, or was when the daemon took it away.
         delivered: bool,
     },
     /// The last number given to a resource before this segment.
@@ -328,8 +328,12 @@ impl StoredLog {
         let finding = |offset: u32, trouble| Seen::Finding(Finding::at(&segment.name, u64::from(offset), trouble));
         let mut reader = match SegmentReader::open(&*self.storage, segment.number) {
             Ok(reader) if reader.header == segment.header => reader,
+            Err(SegmentError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                visit(finding(0, Trouble::Withheld { error: error.to_string() }))?;
+                return visit(Seen::Hole { observations: 0 });
+            }
             // Its header was read a moment ago.
-            _ => return visit(finding(0, Trouble::Recycled)),
+            Ok(_) | Err(_) => return recycled(segment, 0, visit),
         };
         let known = self.delivered.durable_in(segment.number);
         let (end, told) = segment.end.unwrap_or((segment.header.frames_end(), known));
@@ -347,7 +351,7 @@ impl StoredLog {
                 Ok(Step::End) => break,
                 Ok(Step::Hole { next, observations }) => {
                     if !self.is_there(&segment.name) {
-                        return visit(finding(at, Trouble::Recycled));
+                        return recycled(segment, at, visit);
                     }
                     doubts.push(Doubt { offset: at, bytes: next - at, observations, unnamed: false });
                     next
@@ -399,6 +403,16 @@ impl StoredLog {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Tells that the daemon took a segment away, of which everything from `offset` on is not known.
+fn recycled(
+    segment: &SegmentFile,
+    offset: u32,
+    visit: &mut impl FnMut(Seen<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    visit(Seen::Finding(Finding::at(&segment.name, u64::from(offset), Trouble::Recycled)))?;
+    visit(Seen::Missing { from: segment.number, to: segment.number, delivered: true })
 }
 
 /// A stretch that is damage or what a power cut left: the end of the segment tells.
