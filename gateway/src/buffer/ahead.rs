@@ -41,7 +41,7 @@ impl Log {
         };
         let outlook =
             Outlook { free: room.free(), rate: self.ahead.rate.bytes_per_second(), used: (room.held, room.quota) };
-        self.monitor.store(|store| {
+        self.account.store(|store| {
             store.append_bytes_per_s = outlook.rate.map(tenths);
             store.free_bytes = Some(outlook.free);
             store.held_bytes = room.held;

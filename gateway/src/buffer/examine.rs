@@ -22,8 +22,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganglion_protocols::Cri;
 use ganglion_protocols::record::Record;
+use ganglion_protocols::{Cri, Gap};
 
 use self::delivered::Delivered;
 use super::format::{
@@ -141,6 +141,8 @@ pub enum Seen<'a> {
         /// The observation.
         stored: Stored,
     },
+    /// A loss that was declared.
+    Gap(Gap),
     /// A stretch that cannot be read; a [`Finding`] says more of it at the end of the segment.
     Hole {
         /// Most observations that it can have held.
@@ -445,6 +447,7 @@ fn each_record(
         match record {
             Ok(Record::Shape(shape)) => shapes.learn(&shape),
             Ok(Record::LastSeq { resource, seq }) => visit(Seen::LastSeq { resource, seq })?,
+            Ok(Record::Gap(gap)) => visit(Seen::Gap(gap))?,
             Ok(Record::Observation(observation)) => {
                 tally.observations += 1;
                 match shapes.join(&observation) {
@@ -471,7 +474,7 @@ fn read_headers(file: &dyn StorageFile) -> io::Result<(u64, HeaderBytes, HeaderB
     Ok((bytes, read(0)?, read(bytes.saturating_sub(u64::from(HEADER_LEN)))?))
 }
 
-/// Returns the format version of a header, which keeps its place in every version.
-const fn version(header: &HeaderBytes) -> u16 {
+/// Returns the format version of a header or a slot, which keeps its place in every version.
+const fn version<const N: usize>(header: &[u8; N]) -> u16 {
     u16::from_le_bytes([header[8], header[9]])
 }

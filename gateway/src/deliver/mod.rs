@@ -1,9 +1,9 @@
 //! Publishes durable observations to the city brain's broker, and acknowledges them to the buffer once the broker has.
 //!
-//! **Owns** the connection: MQTT 5, QoS 1, over mutual TLS with the host name always checked. **Refuses** to keep anything:
-//! the log on disk is the only session state. A connection starts clean, lives exactly as long as its TCP connection, and
-//! nothing inside its client is trusted afterwards; the next one starts with the first observation whose chunk is not
-//! acknowledged.
+//! **Owns** the connection: MQTT 5 or 3.1.1, QoS 1, over mutual TLS with the host name always checked, to the preferred
+//! broker or one of its alternatives. **Refuses** to keep anything: the log on disk is the only session state. A connection
+//! starts clean, lives exactly as long as its TCP connection, and nothing inside its client is trusted afterwards; the next
+//! one starts with the first observation whose chunk is not acknowledged.
 //!
 //! **Invariants**
 //! - Observations of one resource are sent in the order of `seq`.
@@ -12,16 +12,32 @@
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `message` and `skeleton`, `backoff`, `reason`, `status`. What is read and what became of it: `feed`.
-//! One connection: `wire`.
+//! The parts without I/O: `window`, `pace` and `share`, `message` and `skeleton`, `brokers` and `backoff`, `packet_limit`,
+//! `reason`, `status`. What is read and what became of it: `feed`. One connection: `wire`. What is given up, for a person:
+//! `dead_letter`.
 
-mod backoff;
+pub mod backoff;
+mod brokers;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod dead_letter;
 mod feed;
+#[cfg(test)]
+mod lanes_tests;
 mod message;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod pace;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod packet_limit;
+mod probe;
 mod reason;
+mod renewal;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod share;
 mod skeleton;
 mod status;
 mod tls;
+#[cfg(test)]
+mod virtual_link;
 mod window;
 mod wire;
 
@@ -29,14 +45,18 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use ganglion_protocols::Cri;
+use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use crate::buffer::{Outlet, Position, Stored};
+use crate::buffer::{Outlet, Span, Stored};
+use crate::clock;
 use crate::monitor::Monitor;
-use crate::site::BrokerSettings;
-use backoff::Backoff;
+use crate::site::{Address, BrokerSettings};
+use brokers::Brokers;
 use feed::Feed;
+use message::Encoder;
+use renewal::Credentials;
 use wire::{End, Uplink};
 
 pub use tls::{TlsError, tls_config};
@@ -58,13 +78,13 @@ pub trait Source: Send {
 }
 
 impl Source for Outlet {
-    type Mark = Position;
+    type Mark = Span;
 
-    async fn next(&mut self) -> Option<(Position, Vec<Stored>)> {
-        Outlet::next(self).await.map(|chunk| (chunk.end, chunk.observations))
+    async fn next(&mut self) -> Option<(Span, Vec<Stored>)> {
+        Outlet::next(self).await.map(|chunk| (chunk.span, chunk.observations))
     }
 
-    fn acknowledge(&self, up_to: Position) {
+    fn acknowledge(&self, up_to: Span) {
         Outlet::acknowledge(self, up_to);
     }
 
@@ -73,60 +93,141 @@ impl Source for Outlet {
     }
 }
 
-/// Delivers what the outlet gives. Returns when the outlet has ended and everything is acknowledged; until then it tries
-/// for ever, so the caller puts a deadline on it.
-pub async fn run(settings: &BrokerSettings, gateway: Cri, epoch: u64, outlet: Outlet, monitor: Arc<Monitor>) {
+/// Delivers what the outlet gives, by the latest `settings` that can be used. Returns when the outlet has ended and
+/// everything is acknowledged; until then it tries for ever, so the caller puts a deadline on it.
+pub async fn run(
+    settings: watch::Receiver<Arc<BrokerSettings>>,
+    gateway: Cri,
+    epoch: u64,
+    outlet: Outlet,
+    monitor: Arc<Monitor>,
+) {
     run_from(settings, gateway, epoch, outlet, monitor).await;
 }
 
 /// Does what [`run`] does, from any [`Source`].
 pub async fn run_from<S: Source>(
-    settings: &BrokerSettings,
+    mut settings: watch::Receiver<Arc<BrokerSettings>>,
     gateway: Cri,
     epoch: u64,
     source: S,
     monitor: Arc<Monitor>,
 ) {
-    let uplink = Uplink::new(settings, gateway, epoch, &monitor);
-    let mut feed = Feed::new(source, uplink.encoder(), &monitor);
-    let mut backoff = Backoff::new(settings.retry);
-    let broker = format!("{}:{}", settings.host, settings.port);
-    let (mut last_cause, mut times) = (String::new(), 0_u64);
-    loop {
-        monitor.uplink(|state| state.retry_in_ms = None);
-        let settled = feed.settled();
-        let cause = match wire::serve(&uplink, &mut feed).await {
-            End::Finished => break,
-            End::Lost(cause) => cause,
-        };
-        feed.restart();
-        if feed.settled() > settled {
-            backoff.reset();
-            last_cause.clear();
+    let mut feed = Feed::new(source, Encoder::new(gateway, epoch, 0), &monitor);
+    let mut present = Some(Arc::clone(&settings.borrow_and_update()));
+    while let Some(current) = present {
+        let uplink = Uplink::new(&current, gateway, epoch, &monitor);
+        present = deliver(&uplink, &current, &mut settings, &mut feed).await;
+        if present.is_some() {
+            info!("new broker settings");
         }
-        let pause = backoff.pause(fastrand::f64());
+    }
+    monitor.uplink(|state| {
+        state.connected = false;
+        (state.retry_in_ms, state.retry_at) = (None, None);
+    });
+    info!("everything delivered, uplink ended");
+}
+
+/// Why a connection that works is left.
+enum Leave {
+    Preferred,
+    Settings(Arc<BrokerSettings>),
+    Certificates,
+}
+
+/// Makes one connection after the other; returns the new settings when there are some, `None` when everything is delivered.
+async fn deliver<S: Source>(
+    uplink: &Uplink<'_>,
+    settings: &BrokerSettings,
+    news: &mut watch::Receiver<Arc<BrokerSettings>>,
+    feed: &mut Feed<'_, S>,
+) -> Option<Arc<BrokerSettings>> {
+    let addresses = settings.brokers();
+    let preferred = addresses.first()?;
+    let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
+    let mut credentials = Credentials::default();
+    let mut complaints = vec![Complaint::default(); addresses.len()];
+    loop {
+        let place = brokers.current();
+        let broker = addresses.get(place)?;
+        uplink.monitor.uplink(|state| {
+            state.broker = Some(broker.to_string());
+            (state.retry_in_ms, state.retry_at) = (None, None);
+        });
+        let settled = feed.settled();
+        let mut why = None;
+        let end = match credentials.read(settings) {
+            Ok(tls) => {
+                let leave = async {
+                    why = Some(tokio::select! {
+                        () = probe::preferred_answers(preferred, &tls, &brokers) => Leave::Preferred,
+                        new = renewal::new_settings(news, settings, &credentials) => Leave::Settings(new),
+                        () = credentials.renewed(settings) => Leave::Certificates,
+                    });
+                };
+                wire::serve(uplink, broker, tls.clone(), feed, leave).await
+            }
+            Err(error) => End::Lost(error.to_string()),
+        };
+        uplink.monitor.uplink(|state| state.connected = false);
+        if end == End::Finished {
+            return None;
+        }
+        feed.restart();
+        let cause = match (end, why) {
+            (_, Some(Leave::Settings(new))) => return Some(new),
+            (End::Lost(cause), _) => cause,
+            (_, Some(Leave::Preferred)) => {
+                info!(%broker, %preferred, "uplink left, the preferred broker answers again");
+                brokers.go_back();
+                continue;
+            }
+            (_, _) => {
+                info!(%broker, "uplink left, for new certificates");
+                continue;
+            }
+        };
+        let useful = feed.settled() > settled;
+        let pause = brokers.lost(useful, fastrand::f64());
+        let next = addresses.get(brokers.current());
+        if let Some(complaint) = complaints.get_mut(place) {
+            complaint.tell(broker, &cause, useful, pause);
+        }
+        uplink.monitor.uplink(|state| {
+            state.broker = next.map(ToString::to_string);
+            state.last_error = Some(cause);
+            state.last_error_broker = Some(broker.to_string());
+            state.retry_in_ms = u64::try_from(pause.as_millis()).ok();
+            state.retry_at = Some(clock::after(pause));
+        });
+        tokio::select! {
+            drained = drained_within(pause, feed) => if drained { return None },
+            new = renewal::new_settings(news, settings, &credentials) => return Some(new),
+        }
+    }
+}
+
+/// What was last wrong with a broker, and how often in a row.
+#[derive(Clone, Debug, Default)]
+struct Complaint {
+    cause: String,
+    times: u64,
+}
+
+impl Complaint {
+    /// Writes the cause to the log, unless it was there often enough; `news` says that all went well in between.
+    fn tell(&mut self, broker: &Address, cause: &str, news: bool, pause: time::Duration) {
         let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        times = if cause == last_cause { times.saturating_add(1) } else { 1 };
-        last_cause.clone_from(&cause);
+        self.times = if cause == self.cause && !news { self.times.saturating_add(1) } else { 1 };
+        cause.clone_into(&mut self.cause);
+        let times = self.times;
         if worth_telling(times) {
             warn!(%broker, retry_in_ms, times, "uplink down: {cause}");
         } else {
             debug!(%broker, retry_in_ms, times, "uplink down: {cause}");
         }
-        monitor.uplink(|state| {
-            state.connected = false;
-            state.last_error = Some(cause);
-            state.retry_in_ms = Some(retry_in_ms);
-        });
-        if drained_within(pause, &mut feed).await {
-            break;
-        }
     }
-    monitor.uplink(|state| {
-        state.connected = false;
-        state.retry_in_ms = None;
-    });
-    info!(%broker, "everything delivered, uplink ended");
 }
 
 /// Says whether the same cause is a warning for so many times in a row: the first ones, then ever more rarely, for a broker

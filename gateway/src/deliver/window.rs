@@ -115,6 +115,16 @@ impl<C> Window<C> {
         }
     }
 
+    /// Notes that a message was answered and is not settled: it has to be sent again.
+    pub(super) fn refuse(&mut self, id: u16) {
+        self.named.remove(&id);
+    }
+
+    /// Returns whether every message handed to the client is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.unnamed.is_empty() && self.named.is_empty()
+    }
+
     /// Takes the oldest message if it is settled: all before it are, too.
     pub(super) fn pop_settled(&mut self) -> Option<(C, Outcome)> {
         let outcome = self.entries.front()?.settled?;
@@ -201,6 +211,24 @@ mod tests {
         assert_eq!(window.pop_settled(), Some((1, Outcome::Delivered)));
         assert_eq!(window.pop_settled(), Some((2, Outcome::Dropped)));
         assert_eq!(window.pop_settled(), Some((3, Outcome::Delivered)));
+    }
+
+    #[test]
+    fn a_refused_message_is_answered_and_keeps_those_behind_it_in_the_window() {
+        let mut window = Window::new(3);
+        for cargo in [10, 11, 12] {
+            window.hand_over(cargo, 1);
+        }
+        window.name(1).unwrap();
+        window.name(2).unwrap();
+        window.settle(1, Outcome::Delivered);
+        window.refuse(2);
+        assert!(!window.is_answered(), "the third has not even a name");
+        window.name(3).unwrap();
+        window.settle(3, Outcome::Delivered);
+        assert!(window.is_answered());
+        assert_eq!(popped(&mut window), [10]);
+        assert!(!window.is_empty());
     }
 
     #[test]

@@ -33,14 +33,15 @@ pub fn main(path: &Path) -> ExitCode {
 
 /// What the disk has and leaves.
 struct OfDisk {
-    /// Bytes of the buffer's files that are there.
+    /// Bytes of both logs' files that are there.
     files: u64,
     free: Option<u64>,
 }
 
 impl OfDisk {
     fn at(site: &Site) -> Self {
-        let there = std::fs::read_dir(site.data_dir.join("buffer")).into_iter().flatten().flatten();
+        let there = ["buffer", "events"].into_iter().flat_map(|log| std::fs::read_dir(site.data_dir.join(log)));
+        let there = there.flatten().flatten();
         let files = there.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
         // A data directory that is not there yet will be made on the disk of the nearest that is.
         let free = site.data_dir.ancestors().find(|dir| dir.is_dir()).and_then(free_bytes);
@@ -56,10 +57,10 @@ fn outlook(site: &Site, disk: &OfDisk, prediction: &Prediction) -> Outlook {
 
 fn warnings(site: &Site, disk: &OfDisk, outlook: &Outlook) -> Vec<String> {
     let mut warnings = Vec::new();
-    let quota = site.buffer.max_bytes;
-    if outlook.free < quota {
+    let quota = site.buffer.max_bytes.saturating_add(site.event_buffer.max_bytes);
+    if disk.free.is_some_and(|free| free.saturating_add(disk.files) < quota) {
         warnings.push(format!(
-            "the file system of {} cannot hold the buffer: {} free, `max_bytes` of [buffer] is {}",
+            "the file system of {} cannot hold the buffer: {} free, `max_bytes` of both logs are {}",
             site.data_dir.display(),
             bytes_in_words(in_f64(disk.free.unwrap_or(0))),
             bytes_in_words(in_f64(quota)),
@@ -77,6 +78,7 @@ fn warnings(site: &Site, disk: &OfDisk, outlook: &Outlook) -> Vec<String> {
 fn summary(path: &Path, site: &Site, outlook: &Outlook, prediction: &Prediction) -> String {
     let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
     let resources = site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len();
+    let brokers: Vec<String> = site.broker.brokers().iter().map(ToString::to_string).collect();
     let row = |name: &str, text: String| format!("  {name:<9}  {text}\n");
     [
         format!("{}: good\n", path.display()),
@@ -86,7 +88,7 @@ fn summary(path: &Path, site: &Site, outlook: &Outlook, prediction: &Prediction)
         row("devices", site.devices.len().to_string()),
         row("points", points.to_string()),
         row("resources", resources.to_string()),
-        row("broker", format!("{}:{}", site.broker.host, site.broker.port)),
+        row("brokers", brokers.join(", ")),
         row("buffer", format!("{}; predicted", outlook.cover())),
         row("wear", wear(prediction)),
     ]

@@ -57,7 +57,7 @@ fn check_warns_of_a_quota_that_the_file_system_cannot_hold() {
     let (_, warnings) = check(&copy);
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
     assert!(warning.starts_with("the file system of /var/lib/ganglion cannot hold the buffer: "), "{warning}");
-    assert!(warning.ends_with(" free, `max_bytes` of [buffer] is 1074 TB"), "{warning}");
+    assert!(warning.ends_with(" free, `max_bytes` of both logs are 1074 TB"), "{warning}");
 }
 
 #[test]

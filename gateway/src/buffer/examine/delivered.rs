@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::cursor;
-use super::super::format::{CursorSlot, HEADER_LEN, PAGE, Position, Unreadable};
+use super::super::format::{CursorSlot, PAGE, Position, SLOT_LEN, Unreadable};
 use super::super::storage::Storage;
 use super::finding::{Finding, Trouble};
 use super::version;
@@ -12,7 +12,7 @@ use super::version;
 pub(super) const NAME: &str = cursor::NAME;
 
 /// What is delivered.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Delivered {
     slot: Option<(CursorSlot, u16)>,
 }
@@ -37,7 +37,7 @@ impl Delivered {
         };
         let mut newest: Option<(CursorSlot, u16)> = None;
         for place in [0, u64::from(PAGE)] {
-            let mut bytes = [0; HEADER_LEN as usize];
+            let mut bytes = [0; SLOT_LEN];
             if let Err(error) = file.read_at(&mut bytes, place) {
                 findings.push(Finding::at(NAME, place, Trouble::Withheld { error: error.to_string() }));
                 continue;
@@ -46,7 +46,7 @@ impl Delivered {
                 Ok(slot) if epoch.is_some_and(|epoch| epoch != slot.epoch) => {
                     findings.push(Finding::at(NAME, place, Trouble::SlotOfAnother { epoch: slot.epoch }));
                 }
-                Ok(slot) if newest.is_none_or(|(other, _)| other.generation < slot.generation) => {
+                Ok(slot) if newest.as_ref().is_none_or(|(other, _)| other.generation < slot.generation) => {
                     newest = Some((slot, version(&bytes)));
                 }
                 Err(newer @ Unreadable::Newer { .. }) => return Err(newer),
@@ -61,33 +61,36 @@ impl Delivered {
 
     /// Returns the format version of the slot that counts.
     pub(super) fn version(&self) -> Option<u16> {
-        self.slot.map(|(_, version)| version)
+        self.slot.as_ref().map(|(_, version)| *version)
     }
 
     /// Says whether what begins at a place is delivered.
     pub(super) fn holds(&self, at: Position) -> bool {
-        self.slot.is_some_and(|(slot, _)| at < slot.acked)
+        self.slot.as_ref().is_some_and(|(slot, _)| slot.delivered.end_of(at).is_some())
     }
 
     /// Says whether everything in the segments `from` to `to` is delivered.
     pub(super) fn holds_segments(&self, from: u64, to: u64) -> bool {
-        self.slot.is_some_and(|(slot, _)| from <= to && to < slot.acked.segment)
+        let (from, to) = (Position::start_of(from), Position::start_of(to.saturating_add(1)));
+        self.slot.as_ref().is_some_and(|(slot, _)| slot.delivered.covers(from, to))
     }
 
     /// Returns up to where a segment is known to have been durable; 0 when the cursor says nothing of it.
     pub(super) fn durable_in(&self, segment: u64) -> u32 {
-        self.slot.filter(|(slot, _)| slot.durable.segment == segment).map_or(0, |(slot, _)| slot.durable.offset)
+        let durable = self.slot.as_ref().map(|(slot, _)| slot.durable);
+        durable.filter(|durable| durable.segment == segment).map_or(0, |durable| durable.offset)
     }
 }
 
 impl fmt::Display for Delivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.slot {
-            None => f.write_str("none: nothing is known to be delivered"),
-            Some((slot, _)) => {
-                let Position { segment, offset } = slot.acked;
-                write!(f, "everything before byte {offset} of segment {segment} is delivered")
-            }
+        let Some((slot, _)) = &self.slot else { return f.write_str("none: nothing is known to be delivered") };
+        let Position { segment, offset } = slot.delivered.end_of(Position::ORIGIN).unwrap_or(Position::ORIGIN);
+        write!(f, "everything before byte {offset} of segment {segment} is delivered")?;
+        match slot.delivered.iter().filter(|span| span.from > Position::ORIGIN).count() {
+            0 => Ok(()),
+            1 => f.write_str(", and one stretch behind it"),
+            more => write!(f, ", and {more} stretches behind it"),
         }
     }
 }

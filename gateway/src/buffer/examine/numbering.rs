@@ -1,15 +1,17 @@
 //! Numbers that are not there: the numbers of a resource rise by one, so whatever is lost shows. Pure.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ganglion_protocols::Cri;
+use ganglion_protocols::{Cri, Gap};
 
 /// Follows the numbers of every resource through a log.
 #[derive(Clone, Default, Debug)]
 pub struct Numbering {
     epoch: u64,
     by_resource: BTreeMap<Cri, Followed>,
+    /// First and last number of what was declared lost.
+    declared: BTreeSet<(Cri, u64, u64)>,
     breaks: Breaks,
     /// As they were when the segment before the present one began.
     before: Breaks,
@@ -89,6 +91,7 @@ impl Numbering {
     pub fn segment(&mut self, epoch: u64) {
         if epoch != self.epoch {
             self.by_resource.clear();
+            self.declared.clear();
             self.epoch = epoch;
         }
         self.before = std::mem::replace(&mut self.present, self.breaks);
@@ -125,6 +128,24 @@ impl Numbering {
                 overdue
             }
         }
+    }
+
+    /// Takes a declared loss.
+    pub fn declared(&mut self, gap: &Gap) {
+        self.declared.insert((gap.resource(), gap.first(), gap.last()));
+    }
+
+    /// Says whether numbers that are not held have been declared lost, all of them. A declaration stands behind the loss, so
+    /// this is asked at the end of the log.
+    #[must_use]
+    pub fn is_declared(&self, jump: &Jump) -> bool {
+        let mut next = jump.from;
+        for (_, first, last) in self.declared.range((jump.resource, 0, 0)..=(jump.resource, jump.to, u64::MAX)) {
+            if *first <= next && *last >= next {
+                next = last.saturating_add(1);
+            }
+        }
+        next > jump.to
     }
 
     /// Says that the log ends; returns the numbers that are not held at its end.

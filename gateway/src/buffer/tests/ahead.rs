@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sim_disk::SimDisk;
-use super::{SEGMENT, observation, site};
-use crate::buffer::open_on;
+use super::{SEGMENT, observation, open_whole, site};
 use crate::monitor::Monitor;
 
 #[test]
 fn the_monitor_tells_how_long_an_outage_is_covered_at_the_present_rate() {
     let (disk, site) = (SimDisk::new(), site(Path::new(""), 64));
     let monitor = Arc::new(Monitor::new(&site));
-    let (mut log, mut outlet) =
-        open_on(disk, &Arc::new(site.clone()), Arc::clone(&monitor), fastrand::Rng::with_seed(0)).unwrap();
+    let (mut log, mut outlet) = open_whole(&disk, &site, &monitor, 0).unwrap();
     assert_eq!(monitor.snapshot().store.free_bytes, None);
     let mut now = Instant::now();
     for mark in 0..300 {
@@ -36,8 +34,8 @@ fn the_monitor_tells_how_long_an_outage_is_covered_at_the_present_rate() {
     assert!((store.covers_hours.unwrap() - hours).abs() < 0.1, "{store:?} {hours}");
 
     // What is delivered is room again.
-    while let Some(chunk) = outlet.try_next().unwrap() {
-        outlet.acknowledge(chunk.end);
+    while let Some(chunk) = outlet.try_next(now).unwrap() {
+        outlet.acknowledge(chunk.span);
     }
     log.save_cursor(now);
     log.append(&mut vec![observation(&site, 0, 300)], now);

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ganglion_protocols::{Gap, LossCause, Timestamp};
 use tempfile::TempDir;
 
 use super::sim_disk::{Faults, SimDisk};
-use super::{observation, resource, site};
+use super::{OPENED, observation, open_whole, resource, site};
 use crate::buffer::examine::{Cause, ExamineError, Finding, Jump, Numbering, Seen, StoredLog, Trouble, Weight};
-use crate::buffer::format::{Position, VERSION, segment_name};
+use crate::buffer::format::{Position, SLOT_LEN, VERSION, segment_name};
 use crate::buffer::log::Log;
+use crate::buffer::shared::Lane;
 use crate::buffer::storage::Disk;
-use crate::buffer::{Outlet, Stored, open_on};
+use crate::buffer::{Kind, Outlet, Span, Stored, open_on};
 use crate::monitor::Monitor;
 use crate::site::Site;
 
@@ -28,8 +30,9 @@ struct Shown {
 
 fn opened(dir: &Path, site: &Site, seed: u64) -> (Log, Outlet) {
     let monitor = Arc::new(Monitor::new(site));
-    let disk = Disk::new(dir).unwrap();
-    open_on(disk, &Arc::new(site.clone()), monitor, fastrand::Rng::with_seed(seed)).unwrap()
+    let (disk, opened) = (Disk::new(dir).unwrap(), (Timestamp::from_unix_nanos(OPENED), Instant::now()));
+    let (log, shelf) = open_on(disk, Kind::telemetry(site), &monitor, fastrand::Rng::with_seed(seed), opened).unwrap();
+    (log, shelf.outlet(Lane::Whole))
 }
 
 /// Writes observations over two runs and some segments; half of the first segment is delivered.
@@ -44,9 +47,14 @@ fn written(dir: &Path) {
             log.commit(Instant::now());
         }
         // The cursor, once written, vouches for the end of the newest segment too.
-        outlet.acknowledge(Position { segment: 1, offset: 1000 + 1000 * u32::from(run > 0) });
+        outlet.acknowledge(up_to(1000 + 1000 * u32::from(run > 0)));
         log.save_cursor(Instant::now());
     }
+}
+
+/// The first segment up to a place.
+fn up_to(offset: u32) -> Span {
+    Span { from: Position::ORIGIN, to: Position { segment: 1, offset } }
 }
 
 fn shown(dir: &Path) -> Shown {
@@ -131,6 +139,7 @@ fn a_flipped_bit_is_found_where_it_is_or_changes_nothing() {
                 found += 1;
                 let end = match finding.trouble {
                     Trouble::Hole { bytes, .. } => finding.offset + u64::from(bytes),
+                    Trouble::Slot => finding.offset + SLOT_LEN as u64,
                     _ => finding.offset + 64,
                 };
                 let at = at as u64;
@@ -229,8 +238,7 @@ fn no_power_cut_kill_or_failed_sync_is_ever_taken_for_damage() {
         let syncs_fail = rng.bool();
         for _ in 0..8 {
             let monitor = Arc::new(Monitor::new(&site));
-            let (mut log, outlet) =
-                open_on(disk.clone(), &Arc::new(site.clone()), Arc::clone(&monitor), rng.fork()).unwrap();
+            let (mut log, outlet) = open_whole(&disk, &site, &monitor, rng.u64(..)).unwrap();
             for _ in 0..rng.u64(..12) {
                 if syncs_fail && rng.u8(..10) == 0 {
                     disk.set_faults(Faults { failing_syncs: 1, ..Faults::default() });
@@ -242,7 +250,7 @@ fn no_power_cut_kill_or_failed_sync_is_ever_taken_for_damage() {
                     log.commit(Instant::now());
                 }
                 if rng.u8(..4) == 0 {
-                    outlet.acknowledge(Position { segment: 1, offset: 64 + rng.u32(..3) * 8 });
+                    outlet.acknowledge(up_to(64 + rng.u32(..3) * 8));
                     log.save_cursor(Instant::now());
                 }
             }
@@ -264,6 +272,10 @@ fn no_power_cut_kill_or_failed_sync_is_ever_taken_for_damage() {
                     Seen::Observation { stored, .. } => {
                         held += 1;
                         numbering.observation(stored.shape.resource, stored.seq)
+                    }
+                    Seen::Gap(gap) => {
+                        numbering.declared(&gap);
+                        None
                     }
                     Seen::Hole { .. } => {
                         numbering.damage();
@@ -321,6 +333,16 @@ fn numbers_that_are_not_held_are_named_with_their_cause() {
     assert_eq!(numbering.observation(two, 10).map(|jump| (jump.from, jump.to)), Some((7, 9)));
     let end = numbering.finish();
     assert!(matches!(end.as_slice(), [Jump { from: 102, to: 102, .. }]), "{end:?}");
+    // What is declared lost in several pieces is declared.
+    let mut gap = |first, last| {
+        let span = (Timestamp::from_unix_nanos(0), Timestamp::from_unix_nanos(0));
+        numbering.declared(&Gap::whole(two, (first, last), span, LossCause::DiskFull).unwrap());
+    };
+    [(1, 2), (7, 8), (9, 9)].into_iter().for_each(|(first, last)| gap(first, last));
+    assert!(numbering.is_declared(&Jump { from: 7, to: 9, ..jump }));
+    assert!(!numbering.is_declared(&Jump { from: 6, to: 9, ..jump }));
+    assert!(!numbering.is_declared(&Jump { from: 8, to: 10, ..jump }));
+    assert!(!numbering.is_declared(&Jump { resource: one, from: 7, to: 9, ..jump }));
     numbering.segment(8);
     assert_eq!(numbering.observation(one, 1), None, "another epoch begins anew");
 }

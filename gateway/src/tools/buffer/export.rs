@@ -172,7 +172,11 @@ fn export(named: &Named, options: &Options, form: Form, out: &mut impl Write, wr
                     Form::Csv => rows(out, !std::mem::replace(&mut written.headed, true), &stored),
                 }
             }
-            Seen::Missing { .. } | Seen::LastSeq { .. } | Seen::Hole { .. } | Seen::Observation { .. } => Ok(()),
+            Seen::Observation { .. }
+            | Seen::Missing { .. }
+            | Seen::LastSeq { .. }
+            | Seen::Gap(_)
+            | Seen::Hole { .. } => Ok(()),
         };
         match result {
             Ok(()) => ControlFlow::Continue(()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use ganglion_protocols::{Cri, Timestamp};
+use ganglion_protocols::{Cri, Gap, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Named, Where, counted};
@@ -72,6 +72,8 @@ struct View<'a> {
     named: &'a Named,
     rows: Vec<Row<'a>>,
     resources: Vec<(Cri, crate::buffer::examine::Numbers, u64)>,
+    /// What was declared lost, each once.
+    gaps: Vec<Gap>,
     findings: u64,
 }
 
@@ -91,6 +93,7 @@ impl<'a> View<'a> {
         let mut rows: Vec<Row<'_>> = log.segments().iter().map(row).collect();
         let mut at = None;
         let mut numbering = Numbering::default();
+        let mut gaps: Vec<Gap> = Vec::new();
         let mut undelivered = std::collections::BTreeMap::<Cri, u64>::new();
         let damage = |finding: &crate::buffer::examine::Finding| u64::from(finding.weight() != Weight::Note);
         let mut findings: u64 = log.findings().iter().map(damage).sum();
@@ -106,6 +109,9 @@ impl<'a> View<'a> {
                     findings += 1;
                     numbering.damage();
                 }
+                // One that an evicted segment held is written again.
+                Seen::Gap(gap) if gaps.contains(&gap) => {}
+                Seen::Gap(gap) => gaps.push(gap),
                 Seen::Hole { .. } => numbering.damage(),
                 Seen::LastSeq { resource, seq } => {
                     numbering.last_seq(resource, seq);
@@ -134,7 +140,7 @@ impl<'a> View<'a> {
         numbering.finish();
         let of = |resource: &Cri| undelivered.get(resource).copied().unwrap_or(0);
         let resources = numbering.resources().map(|(resource, numbers)| (resource, numbers, of(&resource))).collect();
-        Self { named, rows, resources, findings }
+        Self { named, rows, resources, gaps, findings }
     }
 
     fn total(&self, of: impl Fn(&Row<'_>) -> u64) -> u64 {
@@ -182,6 +188,11 @@ impl<'a> View<'a> {
         let (held, undelivered) = (self.total(|row| row.observations), self.total(|row| row.undelivered));
         out.push_str(&format!("  holds     {}{span}\n", counted(held, "observation")));
         out.push_str(&format!("  cursor    {}; {undelivered} not delivered\n", log.delivered_in_words()));
+        if !self.gaps.is_empty() {
+            let lost = self.gaps.iter().map(Gap::count).sum();
+            let declared = counted(self.gaps.len() as u64, "gap");
+            out.push_str(&format!("  lost      {}, declared in {declared}\n", counted(lost, "observation")));
+        }
         out.push_str(&self.verdict());
         out.push_str(&format!(
             "\n  {:>8}  {:>8}  {:<20}  {:<20}  {:>12}  {:>11}  {:>5}\n",
@@ -212,6 +223,18 @@ impl<'a> View<'a> {
             )
         });
         out.push_str(&some(rows.collect()));
+        if !self.gaps.is_empty() {
+            out.push_str(&format!(
+                "\n  {:<22}  {:>10}  {:>10}  {:>12}  {:<20}  cause\n",
+                "gap", "first seq", "last seq", "observations", "measured from"
+            ));
+            let rows = self.gaps.iter().map(|gap| {
+                let (id, from) = (gap.resource().to_string(), seconds(gap.span().0));
+                let (first, last, count, cause) = (gap.first(), gap.last(), gap.count(), gap.cause());
+                format!("  {id:<22}  {first:>10}  {last:>10}  {count:>12}  {from:<20}  {cause}\n")
+            });
+            out.push_str(&some(rows.collect()));
+        }
         out
     }
 
@@ -229,6 +252,12 @@ impl<'a> View<'a> {
                 "number": row.segment.number, "bytes": row.segment.bytes, "version": row.segment.version,
                 "first_t": row.span.map(|span| span.0), "last_t": row.span.map(|span| span.1),
                 "observations": row.observations, "undelivered": row.undelivered, "holes": row.holes,
+            })
+        };
+        let gap = |gap: &Gap| {
+            json!({
+                "id": gap.resource(), "first_seq": gap.first(), "last_seq": gap.last(), "observations": gap.count(),
+                "first_t": gap.span().0, "last_t": gap.span().1, "cause": gap.cause().to_string(),
             })
         };
         let resources = self.resources.iter().map(|(resource, numbers, undelivered)| {
@@ -249,6 +278,7 @@ impl<'a> View<'a> {
             "observations": self.total(|row| row.observations),
             "undelivered": self.total(|row| row.undelivered),
             "findings": self.findings,
+            "gaps": self.gaps.iter().map(gap).collect::<Vec<_>>(),
             "segments": self.rows.iter().map(row).collect::<Vec<_>>(),
             "resources": resources.collect::<serde_json::Map<_, _>>(),
         })

@@ -48,22 +48,21 @@ struct Pass<'a, W> {
     worst: Weight,
     findings: u64,
     observations: u64,
-    /// What is told behind the findings of the segment.
-    notes: Vec<String>,
+    /// Numbers that are not held, and where that was noticed: a declaration of their loss may still come.
+    jumps: Vec<(String, Jump)>,
     failed: Option<io::Error>,
 }
 
 fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
     let Named { name, log } = named;
     let mut pass =
-        Pass { name, out, worst: Weight::Note, findings: 0, observations: 0, notes: Vec::new(), failed: None };
+        Pass { name, out, worst: Weight::Note, findings: 0, observations: 0, jumps: Vec::new(), failed: None };
     log.findings().iter().for_each(|finding| pass.found(finding));
     let mut numbering = Numbering::default();
     let mut file = String::new();
     let walked = log.walk(|seen| {
         match seen {
             Seen::Segment(segment) => {
-                pass.tell_notes();
                 numbering.segment(segment.epoch());
                 segment.name.clone_into(&mut file);
             }
@@ -78,26 +77,25 @@ fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
                     ),
                 );
             }
+            Seen::Gap(gap) => numbering.declared(&gap),
             Seen::Hole { .. } => numbering.damage(),
             Seen::LastSeq { resource, seq } => {
-                if let Some(jump) = numbering.last_seq(resource, seq) {
-                    pass.jump(&format!("{name}/{file}"), &jump);
-                }
+                let jump = numbering.last_seq(resource, seq);
+                pass.jumps.extend(jump.map(|jump| (format!("{name}/{file}"), jump)));
             }
             Seen::Observation { offset, stored, .. } => {
                 pass.observations += 1;
-                if let Some(jump) = numbering.observation(stored.shape.resource, stored.seq) {
-                    pass.jump(&format!("{name}/{file}:{offset}"), &jump);
-                }
+                let jump = numbering.observation(stored.shape.resource, stored.seq);
+                pass.jumps.extend(jump.map(|jump| (format!("{name}/{file}:{offset}"), jump)));
             }
             Seen::Finding(finding) => pass.found(&finding),
         }
         if pass.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    for jump in numbering.finish() {
-        pass.jump(name, &jump);
+    pass.jumps.extend(numbering.finish().into_iter().map(|jump| (name.clone(), jump)));
+    for (place, jump) in std::mem::take(&mut pass.jumps) {
+        pass.jump(&place, &jump, numbering.is_declared(&jump));
     }
-    pass.tell_notes();
     if let (ControlFlow::Break(()), Some(error)) = (walked, pass.failed.take()) {
         return Err(error);
     }
@@ -123,15 +121,22 @@ impl<W: Write> Pass<'_, W> {
         self.line(finding.weight(), &format!("{}/{file}:{offset}: {trouble}", self.name));
     }
 
-    fn jump(&mut self, place: &str, jump: &Jump) {
+    fn jump(&mut self, place: &str, jump: &Jump, declared: bool) {
         let Jump { resource, from, to, cause } = *jump;
         let numbers = if from == to { format!("number {from} is") } else { format!("numbers {from} to {to} are") };
         match cause {
             // It is where it should be: at the city brain.
             Cause::Reclaimed => {}
-            Cause::Damage => self.notes.push(format!(
-                "{place}: {resource}: {numbers} not held before this: lost with what cannot be read, or skipped"
-            )),
+            Cause::Damage => {
+                let declared = if declared { "; declared as a gap" } else { "" };
+                let text = "lost with what cannot be read, or skipped";
+                self.line(
+                    Weight::Note,
+                    &format!("{place}: {resource}: {numbers} not held before this: {text}{declared}"),
+                );
+            }
+            // Every subscriber is told.
+            Cause::Unknown if declared => {}
             Cause::Unknown => self.line(
                 Weight::Damage,
                 &format!(
@@ -142,12 +147,6 @@ impl<W: Write> Pass<'_, W> {
                 Weight::Damage,
                 &format!("{place}: {resource}: number {from} comes after {to}: two observations may have one number"),
             ),
-        }
-    }
-
-    fn tell_notes(&mut self) {
-        for note in std::mem::take(&mut self.notes) {
-            self.line(Weight::Note, &note);
         }
     }
 
