@@ -45,9 +45,13 @@ fn stored(count: usize, deliver: bool) -> SiteFile {
 }
 
 fn write(file: &SiteFile, marks: std::ops::Range<usize>, deliver: bool) {
+    write_within(file, marks, deliver, 64);
+}
+
+fn write_within(file: &SiteFile, marks: std::ops::Range<usize>, deliver: bool, segments: u64) {
     let (site, report) = config::load_to_run(&file.path);
     let mut site = site.unwrap_or_else(|| panic!("{}", report.render(false)));
-    (site.buffer.segment_bytes, site.buffer.max_bytes) = (4096, 4096 * 64);
+    (site.buffer.segment_bytes, site.buffer.max_bytes) = (4096, 4096 * segments);
     let site = Arc::new(site);
     let opened = buffer::open(&site, &Arc::new(Monitor::new(&site))).unwrap();
     let (mut telemetry, events) = (opened.telemetry, opened.events);
@@ -124,6 +128,22 @@ fn inspect_says_what_the_disk_holds() {
     assert!(document["dead_letter"].is_null() && !told.out.contains("dead-letter"), "{document}");
     let held = log["segments"].as_array().unwrap().iter().map(|row| row["observations"].as_u64().unwrap());
     assert_eq!(held.sum::<u64>(), 300);
+}
+
+#[test]
+fn a_loss_that_was_declared_is_shown_and_is_no_finding() {
+    let site = SiteFile::new("/dev/null/none".as_ref(), DEVICES);
+    write_within(&site, 0..1500, false, 5);
+    let told = buffer("inspect", &site, &[]).out;
+    assert!(told.contains(" declared in ") && told.contains("measured from         cause\n"), "{told}");
+    let document: serde_json::Value = serde_json::from_str(&buffer("inspect", &site, &["--json"]).out).unwrap();
+    let log = &document["buffer"];
+    let gaps = log["gaps"].as_array().unwrap();
+    let lost: u64 = gaps.iter().map(|gap| gap["observations"].as_u64().unwrap()).sum();
+    assert_eq!(lost + log["observations"].as_u64().unwrap(), 1500, "{log}");
+    assert!(gaps.iter().all(|gap| gap["cause"] == "quota" && gap["first_t"].is_string()), "{log}");
+    let told = buffer("verify", &site, &[]);
+    assert!(told.code == 0 && !told.out.contains("note:"), "{told:?}");
 }
 
 #[test]

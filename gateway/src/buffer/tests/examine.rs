@@ -288,9 +288,7 @@ fn no_power_cut_kill_or_failed_sync_is_ever_taken_for_damage() {
                         None
                     }
                 };
-                // After a failed sync a new segment may carry over numbers that a power cut then takes.
-                let explained =
-                    jump.is_none_or(|jump| jump.cause == Cause::Damage || syncs_fail && jump.cause == Cause::Unknown);
+                let explained = jump.is_none_or(|jump| jump.cause == Cause::Damage);
                 assert!(explained, "seed {seed}: {jump:?}");
                 ControlFlow::Continue(())
             });
