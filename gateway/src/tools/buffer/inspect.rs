@@ -212,7 +212,8 @@ impl<'a> View<'a> {
             "\n  {:<22}  {:>10}  {:>10}  {:>12}  {:>11}  {:>7}\n",
             "resource", "first seq", "last seq", "observations", "undelivered", "missing"
         ));
-        let rows = self.resources.iter().map(|(resource, numbers, undelivered)| {
+        let numbered = self.resources.iter().filter(|(_, numbers, _)| numbers.last > 0);
+        let rows = numbered.map(|(resource, numbers, undelivered)| {
             let first = if numbers.first == 0 { "-".to_owned() } else { numbers.first.to_string() };
             format!(
                 "  {:<22}  {first:>10}  {:>10}  {:>12}  {undelivered:>11}  {:>7}\n",
