@@ -130,8 +130,8 @@ async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_ki
     bench.expect_delivered(PUMP, 10).await;
     bench.broker.freeze().unwrap();
     bench.log.push_pump(11..=200);
-    // Two of the broker's receive maximum of 20 are kept for events.
-    within(|| bench.log.outstanding() >= 18, || format!("the receive maximum fills: {}", bench.log.outstanding())).await;
+    // As many as a new connection may have in flight before it knows the link.
+    within(|| bench.log.outstanding() >= 5, || format!("some are in flight, {} are", bench.log.outstanding())).await;
     assert_eq!(bench.log.acknowledged(), 10);
     bench.broker.kill().unwrap();
     // By another authority deliver cannot be back before the new subscriber listens.
