@@ -71,6 +71,11 @@ impl<C> Window<C> {
         (!self.entries.is_empty()).then_some(self.first)
     }
 
+    /// Returns the payload bytes in flight, those that are settled behind an older message included.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -76,7 +76,11 @@ pub(super) enum Event {
     Acked(u16, Answer),
     /// DISCONNECT is written.
     Goodbye,
-    /// Something without consequence, such as a ping.
+    /// A ping is written.
+    Pinged,
+    /// The broker sent something else, such as the answer to a ping.
+    Heard,
+    /// Something without consequence.
     Other,
 }
 

@@ -81,6 +81,8 @@ impl Client {
             rumqttc::Event::Outgoing(Outgoing::Publish(id)) => Event::Sent(*id),
             rumqttc::Event::Outgoing(Outgoing::AwaitAck(id)) => Event::Collided(*id),
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Goodbye,
+            rumqttc::Event::Outgoing(Outgoing::PingReq) => Event::Pinged,
+            rumqttc::Event::Incoming(_) => Event::Heard,
             _ => Event::Other,
         }
     }

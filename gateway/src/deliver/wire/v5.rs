@@ -104,6 +104,8 @@ fn event(event: &v5::Event) -> Event {
         v5::Event::Outgoing(Outgoing::Publish(id)) => Event::Sent(*id),
         v5::Event::Outgoing(Outgoing::AwaitAck(id)) => Event::Collided(*id),
         v5::Event::Outgoing(Outgoing::Disconnect) => Event::Goodbye,
+        v5::Event::Outgoing(Outgoing::PingReq) => Event::Pinged,
+        v5::Event::Incoming(_) => Event::Heard,
         _ => Event::Other,
     }
 }
