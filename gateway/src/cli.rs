@@ -300,7 +300,7 @@ fn status_table(document: &serde_json::Value) -> String {
     let mut out = format!(
         "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
         text(&document["gateway"]),
-        text(&document["epoch"]),
+        text(&document["store"]["epoch"]),
         text(&document["uplink"]["connected"]),
         text(&document["uplink"]["broker"]),
         text(&document["uplink"]["connections"]),
@@ -324,7 +324,19 @@ fn status_table(document: &serde_json::Value) -> String {
     };
     table("bus", &["connected", "load_percent", "line_use_percent", "stretched_to_ms"], &document["buses"]);
     table("device", &["healthy", "polls", "failed_polls", "last_reason"], &document["devices"]);
-    table("resource", &["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"], &document["resources"]);
+    let ledger = ["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"];
+    table("resource", &ledger, &document["resources"]);
+    let mut events = document["event_resources"].clone();
+    if let Some(rows) = events.as_object_mut() {
+        rows.retain(|_, row| ledger.iter().any(|column| row[*column] != 0));
+    }
+    table("events of", &ledger, &events);
+    out.push_str("standing alarms\n");
+    for (resource, states) in document["standing"].as_object().into_iter().flatten() {
+        for (state, since) in states.as_object().into_iter().flatten() {
+            out.push_str(&format!("{resource:<24}{state:<30}since {}\n", text(since)));
+        }
+    }
     out
 }
 

@@ -18,7 +18,7 @@ use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
 use crate::monitor::Monitor;
 use crate::site::{BrokerSettings, DeviceId, Site, StreamId};
-use crate::{acquire, control, deliver, normalize, status};
+use crate::{acquire, control, deliver, normalize, status, vitals};
 
 /// One poll of one group of a device's points, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
@@ -111,7 +111,7 @@ pub async fn run(
     let site = Arc::new(site);
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
-    let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
+    let store = buffer::open(&site, &monitor).map_err(RunError::Buffer)?;
     let listener = status::listen(&site.data_dir)
         .inspect_err(|error| {
             let path = status::socket_path(&site.data_dir);
@@ -133,14 +133,17 @@ pub async fn run(
         learned: Learned::open(&site.data_dir),
         trace,
         out: samples,
-        stop: polling,
+        stop: polling.clone(),
     };
     let (mut acquire, handle) = acquire::spawn(&site, &surroundings);
     drop(surroundings);
-    let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
+    let events = store.events.intake;
+    let vitals = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events.clone(), polling));
+    let (of_site, of_monitor) = (Arc::clone(&site), Arc::clone(&monitor));
+    let mut normalize = tokio::spawn(normalize::run(of_site, of_monitor, received, store.telemetry.intake, events));
     let mut deliver = tokio::spawn({
         let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
-        async move { deliver::run(broker, gateway, store.epoch, store.outlet, monitor).await }
+        async move { deliver::run(broker, gateway, store.telemetry.epoch, store.telemetry.live, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));
@@ -163,6 +166,7 @@ pub async fn run(
     if !matches!(broken, Some(("normalize", _))) {
         broken = broken.or(normalize.await.err().map(|error| ("normalize", Some(error))));
     }
+    broken = broken.or(vitals.await.err().map(|error| ("vitals", Some(error))));
     let drained = match broken {
         Some(("deliver", _)) => Drained::InPart,
         _ => drain(&mut deliver).await.unwrap_or_else(|error| {

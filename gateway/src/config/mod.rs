@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use crate::site::{BrokerSettings, Site};
 
+mod alarm;
 mod broker;
 mod build;
 mod csv_table;
@@ -121,6 +122,13 @@ pub fn devices_csv(path: &Path, bus: Option<&str>) -> Result<String, Report> {
             let buses = values::listed(buses.iter().copied());
             findings.unusable(source, format!("no bus is called {bus:?}")).help(format!("its buses are {buses}"));
             return None;
+        }
+        for (_, device) in &devices {
+            if device.get("alarms").is_some() {
+                findings
+                    .error(device.place_of("alarms"), "a table of devices cannot say `alarms`")
+                    .help("say them in a template of its own, or leave this device and its bus out of the table");
+            }
         }
         device_table::write(&devices)
             .map_err(|error| findings.unusable(source, format!("the table cannot be written: {error}")))

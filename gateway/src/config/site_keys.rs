@@ -1,5 +1,6 @@
 //! The keys of a site file.
 
+use super::alarm::ALARM;
 use super::keys::{Choice, Key, Kind, Need, Section};
 
 const MIB: i64 = 1 << 20;
@@ -145,13 +146,13 @@ const BROKER: Section = Section {
 /// Limits of the buffer; every key has a default.
 pub(super) const BUFFER: Section = Section {
     name: "[buffer]",
-    doc: "Limits of the buffer on disk.",
+    doc: "Limits of the log of telemetry on disk.",
     keys: &[
         Key {
             name: "max_bytes",
             kind: Kind::Size(MIB, 1 << 50),
             need: Need::Number(1024 * MIB),
-            doc: "most bytes on disk, at least three segments; over it the oldest observations go, counted and logged",
+            doc: "most bytes on disk, at least three segments",
         },
         Key {
             name: "segment_bytes",
@@ -165,14 +166,59 @@ pub(super) const BUFFER: Section = Section {
             need: Need::Number(200),
             doc: "longest time an accepted observation waits for fsync: what a power cut may cost, in milliseconds",
         },
+        COMMIT_BYTES,
+        WHEN_FULL,
         Key {
-            name: "commit_bytes",
-            kind: Kind::Size(1024, 64 * MIB),
-            need: Need::Number(65_536),
-            doc: "bytes that make a commit happen at once",
+            name: "events",
+            kind: Kind::Table(&EVENT_BUFFER),
+            need: Need::Optional,
+            doc: "limits of the log of events",
         },
     ],
     choice: None,
+};
+
+/// Limits of the log of events; every key has a default.
+pub(super) const EVENT_BUFFER: Section = Section {
+    name: "[buffer.events]",
+    doc: "Limits of the log of events on disk, which has a quota of its own so that telemetry never crowds an alarm out.",
+    keys: &[
+        Key {
+            name: "max_bytes",
+            kind: Kind::Size(MIB, 1 << 50),
+            need: Need::Number(16 * MIB),
+            doc: "most bytes on disk, at least three segments",
+        },
+        Key {
+            name: "segment_bytes",
+            kind: Kind::Size(65_536, 1024 * MIB),
+            need: Need::Number(MIB),
+            doc: "size of one segment, in bytes",
+        },
+        Key {
+            name: "commit_interval_ms",
+            kind: Kind::Integer(0, 60_000),
+            need: Need::Number(0),
+            doc: "longest time an accepted event waits for fsync, in milliseconds; with 0 each is durable at once",
+        },
+        COMMIT_BYTES,
+        WHEN_FULL,
+    ],
+    choice: None,
+};
+
+const COMMIT_BYTES: Key = Key {
+    name: "commit_bytes",
+    kind: Kind::Size(1024, 64 * MIB),
+    need: Need::Number(65_536),
+    doc: "bytes that make a commit happen at once",
+};
+
+const WHEN_FULL: Key = Key {
+    name: "when_full",
+    kind: Kind::Words(&["evict-oldest", "refuse-newest"]),
+    need: Need::Word("evict-oldest"),
+    doc: "what goes when `max_bytes` are spent: the oldest segment, or what comes until something is delivered; what is lost is declared on the gap topic either way",
 };
 
 const BUS: Section = Section {
@@ -316,7 +362,7 @@ const TCP: &[Key] = &[
     Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(502), doc: "TCP port" },
 ];
 
-/// A device; a row of `devices_csv` has the same keys for columns.
+/// A device; a row of `devices_csv` has the same keys for columns, but for `alarms`.
 pub(super) const DEVICE: Section = Section {
     name: "[[bus.device]]",
     doc: "One Modbus server on the bus.",
@@ -383,6 +429,13 @@ pub(super) const DEVICE: Section = Section {
             need: Need::Optional,
             doc: "what the template's identity register holds in this device, such as its serial number; else the \
                   template's",
+        },
+        Key {
+            name: "alarms",
+            kind: Kind::Map(&Kind::FlagOr(&ALARM)),
+            need: Need::Optional,
+            doc: "alarms by property, each in place of the template's `alarm`: `pressure = { above = 0.8 }`, or `false` for \
+                  none",
         },
     ],
     choice: None,

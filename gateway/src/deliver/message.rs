@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ganglion_protocols::Cri;
 use ganglion_protocols::envelope::Envelope;
-use ganglion_protocols::topic::ObservationTopic;
+use ganglion_protocols::topic::{ResourceSubject, ResourceTopic};
 
 use super::skeleton::Skeletons;
 use crate::buffer::Stored;
@@ -207,7 +207,8 @@ impl Encoder {
         if let Some(topic) = self.topics.get(&resource).filter(|topic| topic.domain == domain) {
             return (Arc::clone(&topic.text), topic.allowed);
         }
-        let text: Arc<str> = ObservationTopic { resource, domain }.to_string().into();
+        let text: Arc<str> =
+            ResourceTopic { resource, domain, about: ResourceSubject::Observations }.to_string().into();
         // MQTT 5.0 §4.7.1, §4.7.3: no wildcard and no null character in a topic name.
         let allowed = !text.contains(['+', '#', '\0']);
         self.topics.insert(resource, Topic { domain: domain.to_owned(), text: Arc::clone(&text), allowed });

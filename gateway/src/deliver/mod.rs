@@ -12,19 +12,32 @@
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `message` and `skeleton`, `brokers` and `backoff`, `reason`, `status`. What is read and
-//! what became of it: `feed`. One connection: `wire`.
+//! The parts without I/O: `window`, `pace` and `share`, `message` and `skeleton`, `brokers` and `backoff`, `packet_limit`,
+//! `reason`, `status`. What is read and what became of it: `feed`. One connection: `wire`. What is given up, for a person:
+//! `dead_letter`.
 
-mod backoff;
+pub mod backoff;
 mod brokers;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod dead_letter;
 mod feed;
+#[cfg(test)]
+mod lanes_tests;
 mod message;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod pace;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod packet_limit;
 mod probe;
 mod reason;
 mod renewal;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod share;
 mod skeleton;
 mod status;
 mod tls;
+#[cfg(test)]
+mod virtual_link;
 mod window;
 mod wire;
 
@@ -36,7 +49,7 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use crate::buffer::{Outlet, Position, Stored};
+use crate::buffer::{Outlet, Span, Stored};
 use crate::clock;
 use crate::monitor::Monitor;
 use crate::site::{Address, BrokerSettings};
@@ -65,13 +78,13 @@ pub trait Source: Send {
 }
 
 impl Source for Outlet {
-    type Mark = Position;
+    type Mark = Span;
 
-    async fn next(&mut self) -> Option<(Position, Vec<Stored>)> {
-        Outlet::next(self).await.map(|chunk| (chunk.end, chunk.observations))
+    async fn next(&mut self) -> Option<(Span, Vec<Stored>)> {
+        Outlet::next(self).await.map(|chunk| (chunk.span, chunk.observations))
     }
 
-    fn acknowledge(&self, up_to: Position) {
+    fn acknowledge(&self, up_to: Span) {
         Outlet::acknowledge(self, up_to);
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ganglion::buffer::{Stored, StoredShape};
 use ganglion::deliver::{self, Source};
 use ganglion::monitor::{Ledger, Monitor, Snapshot};
-use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site};
+use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, WhenFull};
 use ganglion_hil::peers::mosquitto::{Mosquitto, Subscriber};
 use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
@@ -300,12 +300,17 @@ fn empty_site(broker: &BrokerSettings) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
-        buffer: BufferSettings {
-            max_bytes: 0,
-            segment_bytes: 0,
-            commit_interval: Duration::from_millis(200),
-            commit_bytes: 0,
-        },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: broker.clone(),
     }
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::from_millis(200),
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
 use ganglion::buffer::Stored;
+use ganglion::monitor::LogName;
 use ganglion::site::{MqttVersion, NamedProperty};
 use ganglion_hil::pki::Validity;
 use hostile::{Hostile, Treatment};
@@ -92,7 +93,7 @@ async fn the_status_is_retained_and_follows_the_gateway(version: MqttVersion) {
     bench.start_deliver();
     let online = expect(1, "an online message").await;
     assert!(online.contains(r#""state":"online","since":""#) && !online.contains("trouble"), "{online}");
-    bench.monitor.store(|store| store.trouble = Some("disk full".to_owned()));
+    bench.monitor.store_of(LogName::Telemetry, |store| store.trouble = Some("disk full".to_owned()));
     let troubled = expect(2, "a message about the trouble").await;
     assert!(troubled.contains(r#""state":"online""#) && troubled.contains(r#""trouble":"disk full""#), "{troubled}");
     let late = bench.subscribe("late");
@@ -167,6 +168,7 @@ async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
     assert_eq!((bench.ledger(VALVE).delivered, bench.ledger(VALVE).dropped), (0, 10));
     assert_eq!(bench.log.acknowledged(), 10);
     assert_eq!(bench.seen().uplink.connections, 1);
+    assert!(bench.seen().uplink.refused > 0, "the gateway tells that its broker refuses messages");
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion_protocols::Cri;
-use ganglion_protocols::topic::StatusTopic;
+use ganglion_protocols::topic::{GatewaySubject, GatewayTopic};
 
 use super::client::{self, Client, Options, Sender};
 use super::v5;
 use crate::deliver::status::Status;
-use crate::monitor::Monitor;
+use crate::monitor::{LogName, Monitor};
 use crate::site::{Address, BrokerSettings, MqttVersion};
 
 /// What all connections have in common.
@@ -31,7 +31,7 @@ impl<'a> Uplink<'a> {
         monitor: &'a Monitor,
     ) -> Self {
         let user_properties = settings.user_properties.clone().into_iter().collect();
-        let status_topic = StatusTopic { gateway }.to_string().into();
+        let status_topic = GatewayTopic { gateway, about: GatewaySubject::Status }.to_string().into();
         Self { settings, gateway, epoch, monitor, user_properties, status_topic }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Uplink<'a> {
     /// Returns why the store cannot write, if it cannot.
     pub(super) fn trouble(&self) -> Option<String> {
         let mut trouble = None;
-        self.monitor.store(|store| trouble.clone_from(&store.trouble));
+        self.monitor.store_of(LogName::Telemetry, |store| trouble.clone_from(&store.trouble));
         trouble
     }
 }
