@@ -173,8 +173,8 @@ impl Sender {
     /// The library's text, when it takes no more.
     pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
         match self {
-            Self::V5(sender) => sender.publish(topic, retain, payload).map_err(|error| error.to_string()),
-            Self::V4(sender) => sender.publish(topic, retain, payload).map_err(|error| error.to_string()),
+            Self::V5(sender) => sender.publish(topic, retain, payload),
+            Self::V4(sender) => sender.publish(topic, retain, payload),
         }
     }
 
@@ -184,8 +184,8 @@ impl Sender {
     /// The library's text, when it takes no more.
     pub(super) fn disconnect(&self) -> Result<(), String> {
         match self {
-            Self::V5(sender) => sender.disconnect().map_err(|error| error.to_string()),
-            Self::V4(sender) => sender.disconnect().map_err(|error| error.to_string()),
+            Self::V5(sender) => sender.disconnect(),
+            Self::V4(sender) => sender.disconnect(),
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{
-    AsyncClient, ClientError, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing,
-    QoS, StateError,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    StateError,
 };
 
 use super::SLOWEST_PUBACK;
@@ -43,12 +43,12 @@ pub(super) fn open(options: Options<'_>) -> (Sender, Client) {
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), ClientError> {
-        self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload)
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
+        self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).map_err(|error| error.to_string())
     }
 
-    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
+    pub(super) fn disconnect(&self) -> Result<(), String> {
+        self.client.try_disconnect().map_err(|error| error.to_string())
     }
 }
 

@@ -7,7 +7,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, LastWill, LastWillProperties, PubAckReason, PublishProperties,
 };
 use rumqttc::v5::mqttbytes::{Error as PacketError, QoS};
-use rumqttc::v5::{self, AsyncClient, ClientError, ConnectionError, EventLoop, Incoming, MqttOptions, StateError};
+use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, StateError};
 
 use super::client::{
     Answer, CONNECT_TIMEOUT, CONTENT_TYPE, Event, Failure, LARGEST_INCOMING, LARGEST_PACKET, Options, PACKET_IDS,
@@ -71,13 +71,14 @@ pub(super) fn properties_len(user_properties: &[(String, String)]) -> usize {
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), ClientError> {
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
         let properties = self.properties.clone();
-        self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
+        let sent = self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties);
+        sent.map_err(|error| error.to_string())
     }
 
-    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
+    pub(super) fn disconnect(&self) -> Result<(), String> {
+        self.client.try_disconnect().map_err(|error| error.to_string())
     }
 }
 
