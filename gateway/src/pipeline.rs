@@ -16,6 +16,7 @@ use crate::acquire::Surroundings;
 use crate::acquire::learned::Learned;
 use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
+use crate::deliver::{Epochs, Sources};
 use crate::monitor::Monitor;
 use crate::site::{BrokerSettings, DeviceId, Site, StreamId};
 use crate::{acquire, control, deliver, normalize, status, vitals};
@@ -141,9 +142,15 @@ pub async fn run(
     let vitals = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events.clone(), polling));
     let (of_site, of_monitor) = (Arc::clone(&site), Arc::clone(&monitor));
     let mut normalize = tokio::spawn(normalize::run(of_site, of_monitor, received, store.telemetry.intake, events));
+    let sources = Sources {
+        event: Some(store.events.outlet),
+        live: store.telemetry.live,
+        backfill: Some(store.telemetry.backfill),
+        epochs: Epochs { telemetry: store.telemetry.epoch, events: store.events.epoch },
+    };
     let mut deliver = tokio::spawn({
-        let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
-        async move { deliver::run(broker, gateway, store.telemetry.epoch, store.telemetry.live, monitor).await }
+        let (gateway, letters, monitor) = (site.gateway, Some(site.data_dir.clone()), Arc::clone(&monitor));
+        async move { deliver::run(broker, gateway, sources, letters, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));

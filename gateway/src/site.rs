@@ -426,6 +426,8 @@ pub struct BrokerSettings {
     pub retry: (Duration, Duration),
     /// Longest payload of one message, in bytes.
     pub max_payload: usize,
+    /// Most of the bytes in flight that backfill may take while anything else waits, in percent, 1 to 100.
+    pub backfill_percent: u8,
     /// User properties sent with every message, by name.
     pub user_properties: BTreeMap<String, String>,
 }

@@ -401,7 +401,10 @@ impl Taken<'_> {
                         self.missing.observed(stored.shape.resource, stored.seq, stored.t);
                         self.observations.push(stored);
                     }
-                    None => unnamed += 1,
+                    None => {
+                        unnamed += 1;
+                        self.missing.hole(if durable { LossCause::Damaged } else { LossCause::PowerCut });
+                    }
                 },
                 Err(error) => {
                     let (segment, offset, bytes) = (at.segment, at.offset, saturate(frame.len()));
@@ -412,7 +415,6 @@ impl Taken<'_> {
         if unnamed > 0 && durable {
             let (segment, offset) = (at.segment, at.offset);
             error!(segment, offset, observations = unnamed, "both records that name these observations are damaged");
-            self.missing.hole(LossCause::Damaged);
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn broker(
         keep_alive: seconds(table, "keep_alive_s")?,
         retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),
         max_payload: table.number("max_payload_bytes")?,
+        backfill_percent: table.number("backfill_share_percent")?,
         user_properties: user_properties.collect(),
     })
 }

@@ -128,6 +128,12 @@ const BROKER: Section = Section {
             doc: "longest pause between two tries to connect, in milliseconds",
         },
         Key {
+            name: "backfill_share_percent",
+            kind: Kind::Integer(1, 100),
+            need: Need::Number(50),
+            doc: "most of the link that history takes after an outage while anything newer waits, in percent; it always gets a twentieth",
+        },
+        Key {
             name: "max_payload_bytes",
             kind: Kind::Integer(1024, 16 * MIB),
             need: Need::Number(65_536),

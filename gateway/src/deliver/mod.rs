@@ -6,45 +6,46 @@
 //! one starts with the first observation whose chunk is not acknowledged.
 //!
 //! **Invariants**
-//! - Observations of one resource are sent in the order of `seq`.
+//! - Observations of one resource are sent in the order of `seq` in each of the lanes event, live and backfill.
 //! - A position is acknowledged only when every message of every chunk before it is delivered, or was given up with an
 //!   ERROR and counted as dropped.
 //! - Each observation is counted as delivered exactly once, however often it was sent.
 //! - Trouble with certificates, names, the network or the broker ends a connection and never this stage.
 //!
-//! The parts without I/O: `window`, `pace` and `share`, `message` and `skeleton`, `brokers` and `backoff`, `packet_limit`,
-//! `reason`, `status`. What is read and what became of it: `feed`. One connection: `wire`. What is given up, for a person:
-//! `dead_letter`.
+//! The parts without I/O: `window`, `valve` (of `pace`, `share` and `packet_limit`), `message` and `skeleton`, `brokers` and
+//! `backoff`, `reason`, `status`. What is read and what became of it: `lanes`, each a `feed`. One connection: `wire`. What is given up, for a person:
+//! `letters`, `dead_letter`.
 
 pub mod backoff;
 mod brokers;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
+mod compress;
 mod dead_letter;
 mod feed;
+mod lanes;
 #[cfg(test)]
 mod lanes_tests;
+mod letters;
 mod message;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod pace;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod packet_limit;
 mod probe;
 mod reason;
 mod renewal;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the lanes"))]
 mod share;
 mod skeleton;
 mod status;
 mod tls;
+mod valve;
 #[cfg(test)]
 mod virtual_link;
 mod window;
 mod wire;
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
-use ganglion_protocols::Cri;
+use ganglion_protocols::{Cri, Gap};
 use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
@@ -54,8 +55,9 @@ use crate::clock;
 use crate::monitor::Monitor;
 use crate::site::{Address, BrokerSettings};
 use brokers::Brokers;
-use feed::Feed;
-use message::Encoder;
+use lanes::Lanes;
+use letters::LetterBox;
+use packet_limit::PacketLimit;
 use renewal::Credentials;
 use wire::{End, Uplink};
 
@@ -66,26 +68,36 @@ pub trait Source: Send {
     /// Place in the log.
     type Mark: Copy + Send;
 
-    /// Waits for durable observations after those already read; the mark is where the log goes on after them. `None` when
-    /// the writer has ended and everything is read. Cancel-safe.
-    fn next(&mut self) -> impl Future<Output = Option<(Self::Mark, Vec<Stored>)>> + Send;
+    /// Waits for what is durable behind what was already read: observations and declared losses, and the mark that
+    /// acknowledges them. `None` when the writer has ended and everything is read. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Option<(Self::Mark, Content)>> + Send;
 
-    /// Says that everything before `up_to` is delivered.
-    fn acknowledge(&self, up_to: Self::Mark);
+    /// Says that what came with a mark is delivered.
+    fn acknowledge(&self, mark: Self::Mark);
 
-    /// Goes back to the first unacknowledged observation.
+    /// Says that observations can never be delivered, before their mark is acknowledged.
+    fn declare_lost(&self, gaps: Vec<Gap>);
+
+    /// Goes back to the first unacknowledged observation, for a new connection.
     fn rewind(&mut self);
 }
+
+/// What a stretch of a log holds.
+pub type Content = (Vec<Stored>, Vec<Gap>);
 
 impl Source for Outlet {
     type Mark = Span;
 
-    async fn next(&mut self) -> Option<(Span, Vec<Stored>)> {
-        Outlet::next(self).await.map(|chunk| (chunk.span, chunk.observations))
+    async fn next(&mut self) -> Option<(Span, Content)> {
+        Outlet::next(self).await.map(|chunk| (chunk.span, (chunk.observations, chunk.gaps)))
     }
 
-    fn acknowledge(&self, up_to: Span) {
-        Outlet::acknowledge(self, up_to);
+    fn acknowledge(&self, span: Span) {
+        Outlet::acknowledge(self, span);
+    }
+
+    fn declare_lost(&self, gaps: Vec<Gap>) {
+        Outlet::declare_lost(self, gaps);
     }
 
     fn rewind(&mut self) {
@@ -93,31 +105,45 @@ impl Source for Outlet {
     }
 }
 
-/// Delivers what the outlet gives, by the latest `settings` that can be used. Returns when the outlet has ended and
-/// everything is acknowledged; until then it tries for ever, so the caller puts a deadline on it.
-pub async fn run(
-    settings: watch::Receiver<Arc<BrokerSettings>>,
-    gateway: Cri,
-    epoch: u64,
-    outlet: Outlet,
-    monitor: Arc<Monitor>,
-) {
-    run_from(settings, gateway, epoch, outlet, monitor).await;
+/// What is to be delivered, lane by lane (decision 0005).
+#[derive(Debug)]
+pub struct Sources<S> {
+    /// Events, first out.
+    pub event: Option<S>,
+    /// Telemetry of now.
+    pub live: S,
+    /// Telemetry that an outage left behind.
+    pub backfill: Option<S>,
+    /// Identities of the logs.
+    pub epochs: Epochs,
 }
 
-/// Does what [`run`] does, from any [`Source`].
-pub async fn run_from<S: Source>(
+/// Identities of the two logs: who numbers the observations, and who the events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epochs {
+    /// Of the log of telemetry.
+    pub telemetry: u64,
+    /// Of the log of events.
+    pub events: u64,
+}
+
+/// Delivers what the sources give, by the latest `settings` that can be used. Returns when the sources have ended and
+/// everything is acknowledged; until then it tries for ever, so the caller puts a deadline on it. What the broker will
+/// never take is kept under `letters`, a data directory, if there is one.
+pub async fn run<S: Source>(
     mut settings: watch::Receiver<Arc<BrokerSettings>>,
     gateway: Cri,
-    epoch: u64,
-    source: S,
+    sources: Sources<S>,
+    letters: Option<PathBuf>,
     monitor: Arc<Monitor>,
 ) {
-    let mut feed = Feed::new(source, Encoder::new(gateway, epoch, 0), &monitor);
+    let epochs = sources.epochs;
+    let letters = LetterBox::new(letters);
+    let mut lanes = Lanes::new(sources, gateway, &monitor);
     let mut present = Some(Arc::clone(&settings.borrow_and_update()));
     while let Some(current) = present {
-        let uplink = Uplink::new(&current, gateway, epoch, &monitor);
-        present = deliver(&uplink, &current, &mut settings, &mut feed).await;
+        let uplink = Uplink::new(&current, gateway, epochs, &monitor, &letters);
+        present = deliver(&uplink, &current, &mut settings, &mut lanes).await;
         if present.is_some() {
             info!("new broker settings");
         }
@@ -141,21 +167,23 @@ async fn deliver<S: Source>(
     uplink: &Uplink<'_>,
     settings: &BrokerSettings,
     news: &mut watch::Receiver<Arc<BrokerSettings>>,
-    feed: &mut Feed<'_, S>,
+    lanes: &mut Lanes<'_, S>,
 ) -> Option<Arc<BrokerSettings>> {
     let addresses = settings.brokers();
     let preferred = addresses.first()?;
     let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
     let mut credentials = Credentials::default();
     let mut complaints = vec![Complaint::default(); addresses.len()];
+    let mut packet_limits = vec![PacketLimit::default(); addresses.len()];
     loop {
         let place = brokers.current();
         let broker = addresses.get(place)?;
+        let packets = packet_limits.get_mut(place)?;
         uplink.monitor.uplink(|state| {
             state.broker = Some(broker.to_string());
             (state.retry_in_ms, state.retry_at) = (None, None);
         });
-        let settled = feed.settled();
+        let settled = lanes.settled();
         let mut why = None;
         let end = match credentials.read(settings) {
             Ok(tls) => {
@@ -166,7 +194,7 @@ async fn deliver<S: Source>(
                         () = credentials.renewed(settings) => Leave::Certificates,
                     });
                 };
-                wire::serve(uplink, broker, tls.clone(), feed, leave).await
+                wire::serve(uplink, broker, tls.clone(), packets, lanes, leave).await
             }
             Err(error) => End::Lost(error.to_string()),
         };
@@ -174,7 +202,7 @@ async fn deliver<S: Source>(
         if end == End::Finished {
             return None;
         }
-        feed.restart();
+        lanes.restart();
         let cause = match (end, why) {
             (_, Some(Leave::Settings(new))) => return Some(new),
             (End::Lost(cause), _) => cause,
@@ -188,7 +216,7 @@ async fn deliver<S: Source>(
                 continue;
             }
         };
-        let useful = feed.settled() > settled;
+        let useful = lanes.settled() > settled;
         let pause = brokers.lost(useful, fastrand::f64());
         let next = addresses.get(brokers.current());
         if let Some(complaint) = complaints.get_mut(place) {
@@ -202,7 +230,7 @@ async fn deliver<S: Source>(
             state.retry_at = Some(clock::after(pause));
         });
         tokio::select! {
-            drained = drained_within(pause, feed) => if drained { return None },
+            drained = drained_within(pause, lanes) => if drained { return None },
             new = renewal::new_settings(news, settings, &credentials) => return Some(new),
         }
     }
@@ -237,15 +265,15 @@ const fn worth_telling(times: u64) -> bool {
 }
 
 /// Waits between two connections; returns early, with true, when nothing is left to deliver.
-async fn drained_within<S: Source>(pause: time::Duration, feed: &mut Feed<'_, S>) -> bool {
+async fn drained_within<S: Source>(pause: time::Duration, lanes: &mut Lanes<'_, S>) -> bool {
     let mut pause = pin!(time::sleep(pause));
     loop {
-        if feed.is_drained() {
+        if lanes.is_drained() {
             return true;
         }
         tokio::select! {
             () = &mut pause => return false,
-            () = feed.read() => {}
+            () = lanes.read() => {}
         }
     }
 }

@@ -126,6 +126,7 @@ mod tests {
             keep_alive: Duration::from_secs(30),
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
             max_payload: 16_384,
+            backfill_percent: 50,
             user_properties: BTreeMap::new(),
         }
     }

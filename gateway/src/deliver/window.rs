@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ganglion_protocols::LossCause;
+
 /// Most messages between the oldest unacknowledged one and the newest. At 16 KiB each and 200 ms to the broker and back
 /// this is 5 MB/s, and it stays well below the packet identifiers in use (100).
 pub(super) const WINDOW: u16 = 64;
 
-/// Most payload bytes in flight, unless it is one message: the client keeps each message until it is acknowledged.
-const WINDOW_BYTES: usize = 1024 * 1024;
+/// Most payload bytes in memory, settled out of order or not, unless it is one message. How many may be in flight is for
+/// [`Pace`](super::pace::Pace) to say.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Messages in flight, oldest first, each with its cargo.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) enum Outcome {
     /// The broker took it.
     Delivered,
     /// It can never be delivered and was given up.
-    Dropped,
+    Dropped(LossCause),
 }
 
 /// The client used a packet identifier that nothing was handed to it for.
@@ -74,6 +77,21 @@ impl<C> Window<C> {
     /// Returns the payload bytes in flight, those that are settled behind an older message included.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns how many messages may be between the oldest unacknowledged one and the newest.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Returns how many are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the cargo of every message that is not settled, oldest first.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &C> {
+        self.entries.iter().filter(|entry| entry.settled.is_none()).map(|entry| &entry.cargo)
     }
 
     /// Returns whether nothing is in flight.
@@ -205,7 +223,7 @@ mod tests {
     fn cargo_without_a_message_keeps_its_place() {
         let mut window = Window::new(3);
         window.hand_over(1, 1);
-        window.settle_at_once(2, Outcome::Dropped);
+        window.settle_at_once(2, Outcome::Dropped(LossCause::NotAuthorised));
         window.hand_over(3, 1);
         window.name(7).unwrap();
         window.name(8).unwrap();
@@ -214,7 +232,7 @@ mod tests {
         assert!(popped(&mut window).is_empty());
         window.settle(7, Outcome::Delivered);
         assert_eq!(window.pop_settled(), Some((1, Outcome::Delivered)));
-        assert_eq!(window.pop_settled(), Some((2, Outcome::Dropped)));
+        assert_eq!(window.pop_settled(), Some((2, Outcome::Dropped(LossCause::NotAuthorised))));
         assert_eq!(window.pop_settled(), Some((3, Outcome::Delivered)));
     }
 

@@ -85,6 +85,7 @@ pub(super) fn site(points: Vec<Point>, streams: usize) -> Site {
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
+            backfill_percent: 50,
             user_properties: BTreeMap::new(),
         },
     }

@@ -107,6 +107,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
+            backfill_percent: 50,
             user_properties: std::collections::BTreeMap::new(),
         },
     };

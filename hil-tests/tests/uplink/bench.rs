@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ganglion::buffer::{Stored, StoredShape};
-use ganglion::deliver::{self, Source};
+use ganglion::deliver::{self, Content, Epochs, Source, Sources};
 use ganglion::monitor::{Ledger, Monitor, Snapshot};
 use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, WhenFull};
 use ganglion_hil::peers::mosquitto::{Mosquitto, Subscriber};
 use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
-use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
+use ganglion_protocols::{Clock, ClockSource, Cri, Gap, Quality, Reading, Timestamp, Value};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -68,6 +68,7 @@ impl Bench {
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
             max_payload: 2_000,
+            backfill_percent: 50,
             user_properties: BTreeMap::from([("tenant".to_owned(), "water works".to_owned())]),
         };
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
@@ -110,7 +111,9 @@ impl Bench {
         let (reload, settings) = watch::channel(Arc::new(self.settings.clone()));
         self.reload = Some(reload);
         self.deliver = Some(tokio::spawn(async move {
-            deliver::run_from(settings, id(GATEWAY), 7, log, monitor).await;
+            let epochs = Epochs { telemetry: 7, events: 8 };
+            let sources = Sources { event: None, live: log, backfill: None, epochs };
+            deliver::run(settings, id(GATEWAY), sources, None, monitor).await;
         }));
     }
 
@@ -221,6 +224,7 @@ struct LogState {
     next: usize,
     acknowledged: usize,
     ended: bool,
+    lost: Vec<Gap>,
 }
 
 impl Log {
@@ -251,6 +255,11 @@ impl Log {
         self.state.lock().unwrap().chunks.len()
     }
 
+    /// Losses declared by deliver.
+    pub(crate) fn lost(&self) -> Vec<Gap> {
+        self.state.lock().unwrap().lost.clone()
+    }
+
     pub(crate) fn acknowledged(&self) -> usize {
         self.state.lock().unwrap().acknowledged
     }
@@ -271,10 +280,10 @@ impl Log {
 impl Source for Log {
     type Mark = usize;
 
-    async fn next(&mut self) -> Option<(usize, Vec<Stored>)> {
+    async fn next(&mut self) -> Option<(usize, Content)> {
         loop {
             if let Some(chunk) = self.read() {
-                return chunk;
+                return chunk.map(|(mark, observations)| (mark, (observations, Vec::new())));
             }
             self.changed.notified().await;
         }
@@ -284,6 +293,10 @@ impl Source for Log {
         let mut state = self.state.lock().unwrap();
         assert!(up_to > state.acknowledged && up_to <= state.next, "{up_to} after {}", state.acknowledged);
         state.acknowledged = up_to;
+    }
+
+    fn declare_lost(&self, gaps: Vec<Gap>) {
+        self.state.lock().unwrap().lost.extend(gaps);
     }
 
     fn rewind(&mut self) {

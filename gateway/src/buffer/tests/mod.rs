@@ -60,6 +60,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_secs(1), Duration::from_secs(1)),
             max_payload: 65536,
+            backfill_percent: 50,
             user_properties: BTreeMap::new(),
         },
     }

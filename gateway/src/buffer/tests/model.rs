@@ -4,6 +4,7 @@
 //! `GANGLION_BUFFER_SEED=n` replays history `n` alone; `GANGLION_BUFFER_HISTORIES=n` runs another number of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -35,13 +36,16 @@ fn nothing_durable_is_lost_or_numbered_twice_in_any_history() {
     let run = |part: u64| {
         let mut seen = Seen::default();
         for seed in (first + part..first + count).step_by(usize::try_from(THREADS).unwrap()) {
-            // Printed only when the test fails.
-            println!("{SEED}={seed}");
-            let mut history = History::new(seed);
-            for _ in 0..STEPS {
-                history.step();
-            }
-            history.finish();
+            let ran = panic::catch_unwind(|| {
+                let mut history = History::new(seed);
+                (0..STEPS).for_each(|_| history.step());
+                history.finish();
+                history
+            });
+            let history = ran.unwrap_or_else(|failure| {
+                println!("replay it alone with {SEED}={seed}");
+                panic::resume_unwind(failure)
+            });
             seen.add(&history.seen);
         }
         seen

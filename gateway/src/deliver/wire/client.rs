@@ -8,10 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ganglion_protocols::LossCause;
 use rumqttc::{NetworkOptions, TlsConfiguration, TlsError, Transport};
 use rustls::ClientConfig;
 
 use super::{v4, v5};
+use crate::deliver::message::Payload;
 use crate::site::MqttVersion;
 
 /// Longest time for name, TCP, TLS and CONNACK together.
@@ -152,6 +154,13 @@ pub(in crate::deliver) enum Failure {
     Other(String),
 }
 
+impl Failure {
+    /// Says whether the broker named a packet that was too large as the cause. Source: MQTT 5.0 §3.14.2.1.
+    pub(super) const fn says_too_large(&self) -> bool {
+        matches!(self, Self::Ended(Refusal { code: 0x95, .. }, _) | Self::TooLarge { .. })
+    }
+}
+
 /// Opens a client for one connection; the connection itself is made by its first poll.
 pub(super) fn open(version: MqttVersion, options: Options<'_>) -> (Sender, Client) {
     match version {
@@ -171,7 +180,7 @@ impl Sender {
     ///
     /// # Errors
     /// The library's text, when it takes no more.
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
         match self {
             Self::V5(sender) => sender.publish(topic, retain, payload),
             Self::V4(sender) => sender.publish(topic, retain, payload),
@@ -215,6 +224,15 @@ impl Refusal {
     /// Notes a code with the library's name of it: `NotAuthorized` becomes `not authorized`.
     pub(in crate::deliver) fn new(code: u8, name: &impl Debug) -> Self {
         Self { code, name: words(name) }
+    }
+
+    /// Returns what is lost by it. Source: MQTT 5.0 §3.4.2.1.
+    pub(in crate::deliver) const fn loss(&self) -> LossCause {
+        match self.code {
+            0x87 => LossCause::NotAuthorised,
+            0x90 => LossCause::TopicInvalid,
+            _ => LossCause::PayloadInvalid,
+        }
     }
 }
 

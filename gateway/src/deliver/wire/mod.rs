@@ -14,15 +14,18 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_protocols::Timestamp;
+use ganglion_protocols::{LossCause, Timestamp};
 use rustls::ClientConfig;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
-use super::feed::{Cargo, Feed, Span};
-use super::message::Limits;
+use super::feed::Cargo;
+use super::lanes::Lanes;
+use super::message::Payload;
+use super::packet_limit::PacketLimit;
 use super::reason;
 use super::status::Status;
+use super::valve::Valve;
 use super::window::{Outcome, Window};
 use super::{Source, worth_telling};
 use crate::clock;
@@ -61,12 +64,13 @@ pub(super) async fn serve<S: Source>(
     uplink: &Uplink<'_>,
     broker: &Address,
     tls: ClientConfig,
-    feed: &mut Feed<'_, S>,
+    packets: &mut PacketLimit,
+    lanes: &mut Lanes<'_, S>,
     leave: impl Future<Output = ()>,
 ) -> End {
     let (sender, mut client) = uplink.open(broker, tls);
-    let mut wire = Wire::new(uplink, broker, sender);
-    let end = wire.drive(&mut client, feed, pin!(leave)).await;
+    let mut wire = Wire::new(uplink, broker, sender, packets);
+    let end = wire.drive(&mut client, lanes, pin!(leave)).await;
     // PUBACKs that were read together with the error, or just before it.
     for event in client.rest() {
         if matches!(event, Event::Acked(..) | Event::Sent(_)) {
@@ -74,7 +78,10 @@ pub(super) async fn serve<S: Source>(
             wire.handle(event).ok();
         }
     }
-    wire.collect(feed);
+    wire.collect(lanes);
+    if let Some(limit) = wire.valve.ended(wire.too_large, &wire.window) {
+        warn!(%broker, limit, "the broker takes no larger packets, it seems; they are cut from now on");
+    }
     end
 }
 
@@ -84,7 +91,7 @@ struct Wire<'a, M> {
     sender: Sender,
     window: Window<Cargo<M>>,
     receive_max: u16,
-    limits: Limits,
+    valve: Valve<'a>,
     flow: Flow,
     /// Messages that were settled when the flow last stopped.
     settled: u64,
@@ -95,6 +102,8 @@ struct Wire<'a, M> {
     deadline: Option<Instant>,
     since: Timestamp,
     trouble: Option<String>,
+    /// The broker ended the connection for a packet that was too large.
+    too_large: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
@@ -107,14 +116,19 @@ enum Phase {
 }
 
 impl<'a, M: Copy + Send> Wire<'a, M> {
-    fn new(uplink: &'a Uplink<'a>, broker: &'a Address, sender: Sender) -> Self {
+    fn new(uplink: &'a Uplink<'a>, broker: &'a Address, sender: Sender, packets: &'a mut PacketLimit) -> Self {
         Self {
             uplink,
             broker,
             sender,
             window: Window::new(1),
             receive_max: 1,
-            limits: Limits { payload: 0, packet: 0 },
+            valve: Valve::new(
+                packets,
+                uplink.settings.backfill_percent,
+                uplink.settings.max_payload,
+                uplink.properties_len(),
+            ),
             flow: Flow::new(uplink.settings.retry),
             settled: 0,
             phase: Phase::AwaitingConnAck,
@@ -122,6 +136,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             deadline: None,
             since: Timestamp::default(),
             trouble: None,
+            too_large: false,
         }
     }
 
@@ -129,7 +144,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     async fn drive<S: Source<Mark = M>>(
         &mut self,
         client: &mut Client,
-        feed: &mut Feed<'_, S>,
+        lanes: &mut Lanes<'_, S>,
         mut leave: Pin<&mut impl Future<Output = ()>>,
     ) -> End {
         let mut pulse = Pulse::new(Instant::now(), CONNECT_TIMEOUT + Duration::from_secs(5));
@@ -144,7 +159,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 // One poll is kept until it is done: dropping it could lose a packet that is half written.
                 let mut poll = pin!(client.poll());
                 loop {
-                    if self.phase == Phase::AwaitingConnAck && feed.is_drained() {
+                    if self.phase == Phase::AwaitingConnAck && lanes.is_drained() {
                         return End::Finished;
                     }
                     let lost = pulse.deadline(self.window.bytes());
@@ -156,10 +171,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     let step = tokio::select! {
                         polled = &mut poll => break polled,
                         () = &mut watchdog => return self.end(pulse.verdict(Instant::now(), self.window.bytes())),
-                        () = feed.read() => self.go_on(feed),
+                        () = lanes.read() => self.go_on(lanes),
                         _ = status.tick(), if self.phase == Phase::Online => self.tell_trouble(),
-                        () = &mut rest, if resting.is_some() => self.resume(feed),
-                        () = &mut leave, if !self.leaving => self.leave(feed),
+                        () = &mut rest, if resting.is_some() => self.resume(lanes),
+                        () = &mut leave, if !self.leaving => self.leave(lanes),
                     };
                     if let Err(cause) = step {
                         return self.end(cause);
@@ -172,6 +187,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             let event = match polled {
                 Ok(event) => event,
                 Err(failure) => {
+                    self.too_large = failure.says_too_large();
                     let connected = self.phase > Phase::AwaitingConnAck;
                     return self.end(reason::of_connection(&failure, self.uplink.settings, self.broker, connected));
                 }
@@ -183,7 +199,11 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 Event::Acked(..) | Event::Heard => pulse.heard(),
                 Event::Sent(_) | Event::Collided(_) | Event::Goodbye | Event::Other => {}
             }
-            if let Err(cause) = self.handle(event).and_then(|()| self.go_on(feed)) {
+            let handled = match event {
+                Event::Connected(terms) => self.connected(terms, lanes),
+                event => self.handle(event),
+            };
+            if let Err(cause) = handled.and_then(|()| self.go_on(lanes)) {
                 return self.end(cause);
             }
             if self.phase == Phase::Closed {
@@ -208,15 +228,14 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     /// Sends nothing further, and ends the connection once what is in flight is settled.
-    fn leave<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
+    fn leave<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) -> Result<(), String> {
         self.leaving = true;
         self.deadline.get_or_insert(Instant::now() + LEAVE_TIMEOUT);
-        self.go_on(feed)
+        self.go_on(lanes)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Connected(terms) => self.connected(terms),
             Event::Acked(id, answer) => {
                 self.answered(id, &answer);
                 Ok(())
@@ -227,19 +246,18 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 self.phase = Phase::Closed;
                 Ok(())
             }
-            Event::Pinged | Event::Heard | Event::Other => Ok(()),
+            Event::Connected(_) | Event::Pinged | Event::Heard | Event::Other => Ok(()),
         }
     }
 
-    fn connected(&mut self, terms: Terms) -> Result<(), String> {
+    fn connected<S: Source<Mark = M>>(&mut self, terms: Terms, lanes: &mut Lanes<'_, S>) -> Result<(), String> {
         if !terms.qos_1 {
             return Err("broker does not offer QoS 1".to_owned());
         }
         self.receive_max = terms.receive_max;
         self.window = Window::new(terms.receive_max);
-        let packet =
-            usize::try_from(terms.packet_max).unwrap_or(usize::MAX).saturating_sub(self.uplink.properties_len());
-        self.limits = Limits { payload: self.uplink.settings.max_payload, packet };
+        self.valve.connected(self.window.limit(), usize::try_from(terms.packet_max).ok());
+        lanes.restart();
         self.phase = Phase::Online;
         self.since = clock::now();
         let mut connections = 0;
@@ -256,14 +274,21 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
 
     /// Notes what the broker answered to a message.
     fn answered(&mut self, id: u16, answer: &Answer) {
+        if let Some(cargo) = self.window.cargo(id) {
+            self.valve.answered(cargo, matches!(answer, Answer::Taken));
+        }
         match answer {
             Answer::Taken => self.window.settle(id, Outcome::Delivered),
             Answer::Never(refusal) => {
-                let outcome = self.window.cargo(id).map(|cargo| self.give_up(cargo, refusal));
-                self.window.settle(id, outcome.unwrap_or(Outcome::Dropped));
+                if let Some(cargo) = self.window.cargo(id) {
+                    let outcome = self.give_up(cargo, refusal.loss(), refusal);
+                    self.window.settle(id, outcome);
+                }
             }
             // The last status; who waits for the end does not wait for that.
-            Answer::NotNow(_) if self.phase > Phase::Online => self.window.settle(id, Outcome::Dropped),
+            Answer::NotNow(refusal) if self.phase > Phase::Online => {
+                self.window.settle(id, Outcome::Dropped(refusal.loss()));
+            }
             Answer::NotNow(refusal) => {
                 if self.flow.is_open() {
                     let topic = self.window.cargo(id).map_or("?", |cargo| &cargo.topic);
@@ -273,6 +298,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                         state.last_error_broker = Some(self.broker.to_string());
                     });
                 }
+                self.uplink.monitor.uplink(|state| state.refused += 1);
                 self.flow.refused();
                 self.window.refuse(id);
             }
@@ -281,11 +307,12 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
 
     /// Begins the pause after a refusal, once everything in flight is answered. What was settled behind the refused message
     /// is forgotten: everything goes out again from there, for the order of a resource is kept.
-    fn rest<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) {
+    fn rest<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) {
+        self.valve.restart(&self.window);
         self.window = Window::new(self.receive_max);
-        feed.restart();
-        let pause = self.flow.rest(Instant::now(), feed.settled() > self.settled, fastrand::f64());
-        self.settled = feed.settled();
+        lanes.restart();
+        let pause = self.flow.rest(Instant::now(), lanes.settled() > self.settled, fastrand::f64());
+        self.settled = lanes.settled();
         let retry_in_ms = u64::try_from(pause.length.as_millis()).unwrap_or(u64::MAX);
         let mut cause = None;
         self.uplink.monitor.uplink(|state| {
@@ -302,50 +329,51 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     /// Goes on after the pause. The status goes first, for it may be what was refused.
-    fn resume<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
+    fn resume<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) -> Result<(), String> {
         self.flow.resume();
         self.uplink.monitor.uplink(|state| (state.retry_in_ms, state.retry_at) = (None, None));
         if self.phase == Phase::Online && !self.leaving {
             let status = self.online();
             self.publish_status(status)?;
         }
-        self.go_on(feed)
+        self.go_on(lanes)
     }
 
     /// Takes what is settled out of the window.
-    fn collect<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) {
+    fn collect<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) {
         while let Some((cargo, outcome)) = self.window.pop_settled() {
-            feed.settle(&cargo, outcome);
+            lanes.settle(&cargo, outcome);
         }
     }
 
     /// Does what can be done without waiting: frees the window, fills it, and says farewell after the last PUBACK.
-    fn go_on<S: Source<Mark = M>>(&mut self, feed: &mut Feed<'_, S>) -> Result<(), String> {
-        self.collect(feed);
+    fn go_on<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) -> Result<(), String> {
+        self.collect(lanes);
         if self.flow.awaits_answers() && self.window.is_answered() {
-            self.rest(feed);
+            self.rest(lanes);
         }
         while self.phase == Phase::Online && !self.leaving && self.flow.is_open() && self.window.has_room() {
-            let Some((message, cargo)) = feed.take(self.limits) else { break };
+            let Some((lane, limits)) = self.valve.next(lanes.ready(), &self.window) else { break };
+            let Some((message, cargo)) = lanes.feed(lane).take(limits) else { break };
             match message.map(|message| message.payload) {
                 Some(Ok(payload)) => self.publish(cargo, false, payload)?,
                 Some(Err(error)) => {
-                    let outcome = self.give_up(&cargo, &error);
+                    let outcome = self.give_up(&cargo, error.cause(), &error);
                     self.window.settle_at_once(cargo, outcome);
                 }
                 None => self.window.settle_at_once(cargo, Outcome::Delivered),
             }
-            self.collect(feed);
+            self.collect(lanes);
         }
         if !self.window.is_empty() {
             return Ok(());
         }
         match self.phase {
-            Phase::Online if feed.is_drained() || self.leaving => {
+            Phase::Online if lanes.is_drained() || self.leaving => {
                 self.phase = Phase::AwaitingLastPubAck;
                 self.deadline = Some(Instant::now() + FAREWELL_TIMEOUT);
-                let Uplink { gateway, epoch, .. } = *self.uplink;
-                self.publish_status(Status::ended(gateway, epoch, clock::now()).to_json())
+                let Uplink { gateway, epochs, .. } = *self.uplink;
+                self.publish_status(Status::ended(gateway, epochs, clock::now()).to_json())
             }
             Phase::AwaitingLastPubAck => {
                 self.phase = Phase::AwaitingDisconnect;
@@ -368,29 +396,37 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     }
 
     fn online(&self) -> String {
-        Status::online(self.uplink.gateway, self.uplink.epoch, self.since, self.trouble.as_deref()).to_json()
+        Status::online(self.uplink.gateway, self.uplink.epochs, self.since, self.trouble.as_deref()).to_json()
     }
 
     fn publish_status(&mut self, status: String) -> Result<(), String> {
         let topic = Arc::clone(&self.uplink.status_topic);
-        self.publish(Cargo { topic, observations: None, end: None }, true, status.into_bytes())
+        let (spans, payload, sent) = (Vec::new(), Vec::new(), std::time::Instant::now());
+        let cargo = Cargo { lane: None, topic, spans, end: None, payload, sent };
+        self.publish(cargo, true, Payload { bytes: status.into_bytes(), compressed: false })
     }
 
-    fn publish(&mut self, cargo: Cargo<M>, retain: bool, payload: Vec<u8>) -> Result<(), String> {
+    fn publish(&mut self, mut cargo: Cargo<M>, retain: bool, payload: Payload) -> Result<(), String> {
         let topic = Arc::clone(&cargo.topic);
-        self.window.hand_over(cargo, payload.len());
+        cargo.payload.clone_from(&payload.bytes);
+        self.valve.sent(&cargo);
+        self.window.hand_over(cargo, payload.bytes.len());
         self.sender.publish(&topic, retain, payload)
     }
 
-    /// Gives up a message that can never be delivered. Every message that is ends here, whatever the reason.
-    fn give_up(&self, cargo: &Cargo<M>, why: &dyn fmt::Display) -> Outcome {
+    /// Gives up a message that can never be delivered. Every message that is ends here, whatever the reason: it is kept for
+    /// a person, and its observations are declared lost when it is settled.
+    fn give_up(&self, cargo: &Cargo<M>, cause: LossCause, why: &dyn fmt::Display) -> Outcome {
         let topic = &*cargo.topic;
-        match cargo.observations {
-            Some(Span { count, last_seq, .. }) => {
-                error!(topic, count, last_seq, "observations dropped, they can never be delivered: {why}");
-            }
-            None => warn!(topic, "status message refused: {why}"),
+        self.uplink.monitor.uplink(|state| state.refused += 1);
+        if cargo.lane.is_some() {
+            let count: u64 = cargo.spans.iter().map(|span| span.count).sum();
+            let last_seq = cargo.spans.last().map(|span| span.last);
+            error!(topic, count, last_seq, "observations dropped, they can never be delivered: {why}");
+            self.uplink.letters.put(topic, &why.to_string(), &cargo.payload);
+        } else {
+            warn!(topic, "status message refused: {why}");
         }
-        Outcome::Dropped
+        Outcome::Dropped(cause)
     }
 }

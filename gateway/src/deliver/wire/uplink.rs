@@ -8,6 +8,8 @@ use ganglion_protocols::topic::{GatewaySubject, GatewayTopic};
 
 use super::client::{self, Client, Options, Sender};
 use super::v5;
+use crate::deliver::Epochs;
+use crate::deliver::letters::LetterBox;
 use crate::deliver::status::Status;
 use crate::monitor::{LogName, Monitor};
 use crate::site::{Address, BrokerSettings, MqttVersion};
@@ -16,7 +18,8 @@ use crate::site::{Address, BrokerSettings, MqttVersion};
 pub(in crate::deliver) struct Uplink<'a> {
     pub(super) settings: &'a BrokerSettings,
     pub(super) gateway: Cri,
-    pub(super) epoch: u64,
+    pub(super) epochs: Epochs,
+    pub(super) letters: &'a LetterBox,
     pub(in crate::deliver) monitor: &'a Monitor,
     user_properties: Vec<(String, String)>,
     pub(super) status_topic: Arc<str>,
@@ -27,12 +30,13 @@ impl<'a> Uplink<'a> {
     pub(in crate::deliver) fn new(
         settings: &'a BrokerSettings,
         gateway: Cri,
-        epoch: u64,
+        epochs: Epochs,
         monitor: &'a Monitor,
+        letters: &'a LetterBox,
     ) -> Self {
         let user_properties = settings.user_properties.clone().into_iter().collect();
         let status_topic = GatewayTopic { gateway, about: GatewaySubject::Status }.to_string().into();
-        Self { settings, gateway, epoch, monitor, user_properties, status_topic }
+        Self { settings, gateway, epochs, letters, monitor, user_properties, status_topic }
     }
 
     /// Returns the bytes that the properties of a message take, at most.
@@ -55,7 +59,7 @@ impl<'a> Uplink<'a> {
             keep_alive: (*keep_alive).clamp(Duration::from_secs(5), Duration::from_secs(u64::from(u16::MAX))),
             tls,
             will_topic: &self.status_topic,
-            will: Status::will(self.gateway, self.epoch).to_json(),
+            will: Status::will(self.gateway, self.epochs).to_json(),
             user_properties: &self.user_properties,
         };
         client::open(*mqtt, options)
@@ -63,8 +67,7 @@ impl<'a> Uplink<'a> {
 
     /// Returns why the store cannot write, if it cannot.
     pub(super) fn trouble(&self) -> Option<String> {
-        let mut trouble = None;
-        self.monitor.store_of(LogName::Telemetry, |store| trouble.clone_from(&store.trouble));
-        trouble
+        let trouble = |log| self.monitor.store_of(log, |store| store.trouble.clone());
+        trouble(LogName::Telemetry).or_else(|| trouble(LogName::Events))
     }
 }

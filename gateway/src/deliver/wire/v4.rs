@@ -10,6 +10,8 @@ use rumqttc::{
 };
 
 use super::SLOWEST_PUBACK;
+use crate::deliver::message::Payload;
+
 use super::client::{
     Answer, Event, Failure, LARGEST_INCOMING, LARGEST_PACKET, Options, PACKET_IDS, Refusal, Terms, network,
     tls_failure, transport,
@@ -43,8 +45,9 @@ pub(super) fn open(options: Options<'_>) -> (Sender, Client) {
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
-        self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).map_err(|error| error.to_string())
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
+        let sent = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload.bytes);
+        sent.map_err(|error| error.to_string())
     }
 
     pub(super) fn disconnect(&self) -> Result<(), String> {

@@ -9,10 +9,15 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::mqttbytes::{Error as PacketError, QoS};
 use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, StateError};
 
+use crate::deliver::message::Payload;
+
 use super::client::{
     Answer, CONNECT_TIMEOUT, CONTENT_TYPE, Event, Failure, LARGEST_INCOMING, LARGEST_PACKET, Options, PACKET_IDS,
     Refusal, Terms, network, tls_failure, transport,
 };
+
+/// User property of a compressed payload.
+const ENCODING: (&str, &str) = ("content-encoding", "zstd");
 
 /// Sends messages with their properties.
 #[derive(Debug)]
@@ -67,13 +72,17 @@ pub(super) fn open(options: Options<'_>) -> (Sender, Client) {
 pub(super) fn properties_len(user_properties: &[(String, String)]) -> usize {
     // MQTT 5.0 §2.2.2.2: an identifier of one byte, then strings of a length of two bytes and the text.
     let user: usize = user_properties.iter().map(|(name, value)| 5 + name.len() + value.len()).sum();
-    3 + CONTENT_TYPE.len() + user
+    3 + CONTENT_TYPE.len() + 5 + ENCODING.0.len() + ENCODING.1.len() + user
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), String> {
-        let properties = self.properties.clone();
-        let sent = self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties);
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
+        let mut properties = self.properties.clone();
+        if payload.compressed {
+            let (name, value) = ENCODING;
+            properties.user_properties.push((name.to_owned(), value.to_owned()));
+        }
+        let sent = self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload.bytes, properties);
         sent.map_err(|error| error.to_string())
     }
 
