@@ -155,6 +155,8 @@ impl Outlet {
         let mut open = match self.open.take() {
             Some(open) if open.number == self.at.segment => open,
             before => match SegmentReader::open(&*self.storage, self.at.segment) {
+                // Evicted, and its file used again, between the opening of the file and the reading of its header.
+                Ok(_) | Err(SegmentError::Header(_)) if self.is_evicted() => return Ok(None),
                 Ok(reader) if reader.header.number != self.at.segment => {
                     self.skip_segment(end, "its header is of another");
                     return Ok(None);
@@ -186,7 +188,7 @@ impl Outlet {
                 Step::End => break,
                 Step::Hole { next, .. } => {
                     // An evicted segment is written over while it is read here. That is no damage.
-                    if !matches!(self.shared.view(self.at), View::Readable { .. }) {
+                    if self.is_evicted() {
                         break;
                     }
                     self.report_hole(next, synced);
@@ -197,7 +199,18 @@ impl Outlet {
                         break;
                     }
                     bytes += frame.len();
-                    take_frame(frame, &mut open.shapes, self.at, self.at.offset < synced, &mut observations);
+                    let unnamed = take_frame(frame, &mut open.shapes, self.at, &mut observations);
+                    // Of what was not durable at a power cut, the shapes may be lost: recovery has said so. Those of an
+                    // evicted segment are written over first.
+                    if unnamed > 0 && self.at.offset < synced && !self.is_evicted() {
+                        let Position { segment, offset } = self.at;
+                        error!(
+                            segment,
+                            offset,
+                            observations = unnamed,
+                            "both records that name these observations are damaged"
+                        );
+                    }
                     self.at.offset = next;
                 }
             }
@@ -206,6 +219,11 @@ impl Outlet {
         open.learned = open.learned.max(self.at.offset);
         self.open = Some(open);
         Ok((!observations.is_empty()).then_some(Chunk { end: self.at, observations }))
+    }
+
+    /// Says whether the quota has taken the segment: its file may hold another by now, and no damage is meant.
+    fn is_evicted(&self) -> bool {
+        !matches!(self.shared.view(self.at), View::Readable { .. })
     }
 
     fn report_hole(&mut self, next: u32, synced: u32) {
@@ -278,9 +296,8 @@ impl Open {
     }
 }
 
-/// Takes the observations of a frame. Of one that was not `durable` at a power cut, the shapes may be lost: recovery has
-/// said so.
-fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, durable: bool, observations: &mut Vec<Stored>) {
+/// Takes the observations of a frame and returns how many have no name, their shapes being lost.
+fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, observations: &mut Vec<Stored>) -> u32 {
     let mut unnamed = 0_u32;
     for record in records(frame) {
         match record {
@@ -296,8 +313,5 @@ fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, durable: bool, ob
             }
         }
     }
-    if unnamed > 0 && durable {
-        let (segment, offset) = (at.segment, at.offset);
-        error!(segment, offset, observations = unnamed, "both records that name these observations are damaged");
-    }
+    unnamed
 }
