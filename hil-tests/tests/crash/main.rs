@@ -1,0 +1,43 @@
+//! A process killed, a power cut, and what is on the disk then.
+//!
+//! What a simulated disk shows for the buffer alone (`gateway/src/buffer/tests/`) is shown here with the real one.
+//! Everything the buffer promised must hold when the store is opened again: see `promises.rs`.
+//!
+//! *Killed* (`tracer.rs`): a process that uses the buffer gets SIGKILL at every boundary of every system call with which
+//! it touches its data directory. Needs: permission to trace a child process.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `buffer.rs` | the buffer as used here |
+//! | `promises.rs` | what was promised, and the check of a store against it |
+//! | `kill.rs` | the process killed everywhere |
+//! | `worker.rs`, `tracer.rs` | that process, and who kills it |
+
+mod buffer;
+mod kill;
+mod promises;
+mod tracer;
+mod worker;
+
+use std::io::{self, Write as _};
+
+use ganglion_hil::peers::require;
+
+#[test]
+fn a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise() {
+    worker::run_if_asked();
+    let Some(tried) = require(kill::in_a_whole_life()) else { return };
+    say(&format!("killed in a whole life, and every promise kept: {tried}"));
+    assert!(tried.reached(), "the history is to reach everything: {tried}");
+}
+
+#[test]
+fn a_process_killed_again_while_it_recovers_keeps_every_promise() {
+    let Some(tried) = require(kill::while_recovering()) else { return };
+    say(&format!("killed again after a kill, and every promise kept: {tried}"));
+}
+
+/// Says it past the test runner's capture, which keeps what a test prints to itself when it passes.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
