@@ -6,18 +6,31 @@
 //! *Killed* (`tracer.rs`): a process that uses the buffer gets SIGKILL at every boundary of every system call with which
 //! it touches its data directory. Needs: permission to trace a child process.
 //!
+//! *Cut* (`cut.rs`): a virtual machine uses the buffer on a disk whose every write and flush is logged. Disks are made as
+//! they were behind a write, whole or with a part of the writes since the last flush lost or torn, mounted, and the buffer
+//! on them opened. `GANGLION_CRASH_CUTS=all` cuts behind every write, `GANGLION_CRASH_SEED=n` loses other writes. Needs:
+//! QEMU and a kernel (`cargo xtask setup --power-cut`), mke2fs, root for loop mounts.
+//!
 //! | file | owns |
 //! |---|---|
 //! | `buffer.rs` | the buffer as used here |
-//! | `promises.rs` | what was promised, and the check of a store against it |
+//! | `promises.rs`, `known.rs` | what was promised, and the check of a store against it |
 //! | `kill.rs` | the process killed everywhere |
 //! | `worker.rs`, `tracer.rs` | that process, and who kills it |
+//! | `cut.rs`, `write_log.rs` | the power cut everywhere |
+//! | `machine.rs`, `cpio.rs`, `guest.rs` | the machine, and what runs in it |
 
 mod buffer;
+mod cpio;
+mod cut;
+mod guest;
 mod kill;
+mod known;
+mod machine;
 mod promises;
 mod tracer;
 mod worker;
+mod write_log;
 
 use std::io::{self, Write as _};
 
@@ -35,6 +48,14 @@ fn a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise() {
 fn a_process_killed_again_while_it_recovers_keeps_every_promise() {
     let Some(tried) = require(kill::while_recovering()) else { return };
     say(&format!("killed again after a kill, and every promise kept: {tried}"));
+}
+
+#[test]
+fn a_machine_whose_power_is_cut_at_any_write_keeps_every_promise_of_what_was_durable() {
+    guest::run_if_asked();
+    let name = "a_machine_whose_power_is_cut_at_any_write_keeps_every_promise_of_what_was_durable";
+    let Some(tried) = require(cut::power(name)) else { return };
+    say(&format!("power cut, and every promise of what was durable kept: {tried}"));
 }
 
 /// Says it past the test runner's capture, which keeps what a test prints to itself when it passes.

@@ -18,7 +18,8 @@ use std::time::Duration;
 use nix::unistd::gettid;
 
 use crate::buffer::{Ledgers, Limits, Mark, NARROW, RARE, Resource, Store, WIDE};
-use crate::promises::{Promise, Promises, RESOURCES};
+use crate::known::Known;
+use crate::promises::{Promises, RESOURCES};
 
 const SOCKET: &str = "GANGLION_CRASH_SOCKET";
 const DATA_DIR: &str = "GANGLION_CRASH_DATA_DIR";
@@ -64,38 +65,6 @@ pub(crate) fn run_if_asked() {
     process::exit(0);
 }
 
-/// What it knows beside the ledgers.
-struct Known {
-    ledgers: Ledgers,
-    /// What was true when the store was last opened.
-    before: Promises,
-    acknowledged: [u64; 3],
-    /// How many the quota had taken when last something was acknowledged: those before it.
-    passed: [u64; 3],
-}
-
-impl Known {
-    /// Returns how many the quota has taken.
-    fn taken(&self) -> [u64; 3] {
-        let counts = self.ledgers.counts();
-        RESOURCES.map(|resource| self.before.0[resource].evicted + counts[resource].dropped)
-    }
-
-    fn promises(&self) -> Promises {
-        let (counts, taken) = (self.ledgers.counts(), self.taken());
-        Promises(RESOURCES.map(|resource| {
-            let (before, counts) = (self.before.0[resource], counts[resource]);
-            Promise {
-                accepted: before.accepted + counts.accepted,
-                durable: before.durable + counts.durable,
-                acknowledged: self.acknowledged[resource],
-                kept: before.kept,
-                evicted: taken[resource] - self.passed[resource],
-            }
-        }))
-    }
-}
-
 struct Worker {
     known: Arc<Mutex<Known>>,
     /// To the thread that opens the store.
@@ -106,9 +75,7 @@ struct Worker {
 impl Worker {
     /// Tells which thread opens the store, and waits for the word to go.
     fn start(socket: &Path, data_dir: &Path, before: &Promises) -> Self {
-        let acknowledged = before.0.map(|promise| promise.acknowledged);
-        let known =
-            Arc::new(Mutex::new(Known { ledgers: Ledgers::new(), before: *before, acknowledged, passed: [0; 3] }));
+        let known = Arc::new(Mutex::new(Known::new(*before)));
         let mut stream = UnixStream::connect(socket).expect("whoever started it listens");
         let (ledgers, wanted) = mpsc::channel();
         let (opened, stores) = mpsc::channel();
@@ -177,19 +144,12 @@ impl Worker {
     }
 
     fn open(&self) -> Store {
-        let ledgers = Ledgers::new();
-        // What was accepted is never less than before, so the new ledgers may be looked at from the beginning.
-        let mut before = self.promises();
-        let acknowledged = before.0.map(|promise| promise.acknowledged);
-        *self.known.lock().expect("nobody panics") =
-            Known { ledgers: ledgers.clone(), before, acknowledged, passed: [0; 3] };
-        self.ledgers.send(ledgers.clone()).expect("it waits");
+        let known = Known::new(self.promises());
+        let ledgers = known.ledgers.clone();
+        *self.known.lock().expect("nobody panics") = known;
+        self.ledgers.send(ledgers).expect("it waits");
         let store = self.stores.recv().expect("opened");
-        for (promise, counts) in before.0.iter_mut().zip(ledgers.counts()) {
-            assert!(counts.last >= promise.accepted, "numbering goes on behind {} after {promise:?}", counts.last);
-            (promise.accepted, promise.durable) = (counts.last, counts.last);
-        }
-        self.known.lock().expect("nobody panics").before = before;
+        self.known.lock().expect("nobody panics").opened();
         store
     }
 
@@ -212,6 +172,8 @@ impl Worker {
     fn deliver(&self, store: &mut Store) {
         let durable = self.promises().0;
         while RESOURCES.iter().any(|own| self.promises().0[*own].acknowledged < durable[*own].durable) {
+            // What the quota has taken by now is older than what is read next.
+            let passed = self.known.lock().expect("nobody panics").taken();
             let seen = store.read().expect("the intake is open");
             // Noted before it is done: what was perhaps acknowledged need not be there any more.
             let mut known = self.known.lock().expect("nobody panics");
@@ -219,7 +181,7 @@ impl Worker {
                 assert_eq!(seen.mark.number, seen.number, "{seen:?}");
                 known.acknowledged[seen.resource] = seen.number;
             }
-            known.passed = known.taken();
+            known.passed = passed;
             drop(known);
             store.acknowledge();
         }
@@ -227,9 +189,6 @@ impl Worker {
 
     fn close(&self, store: Store) {
         store.close();
-        let mut known = self.known.lock().expect("nobody panics");
-        for resource in RESOURCES {
-            known.before.0[resource].kept = known.acknowledged[resource];
-        }
+        self.known.lock().expect("nobody panics").closed();
     }
 }
