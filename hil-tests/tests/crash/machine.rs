@@ -96,7 +96,7 @@ fn kernel() -> Result<(PathBuf, Vec<PathBuf>), PeerError> {
 }
 
 /// Makes an ext4 as Debian's installer would, with room behind it for the promises.
-fn make_file_system(disk: &Path) -> Result<(), PeerError> {
+pub(crate) fn make_file_system(disk: &Path) -> Result<(), PeerError> {
     let io = |error| PeerError::Io { peer: "mke2fs", error };
     let blocks = (guest::FILE_SYSTEM_BYTES / 4096).to_string();
     File::create(disk).and_then(|file| file.set_len(guest::FILE_SYSTEM_BYTES + (1 << 20))).map_err(io)?;
