@@ -2,6 +2,7 @@
 
 mod cases;
 mod disk;
+mod evicted;
 mod golden;
 mod model;
 mod sim_disk;

@@ -1,0 +1,82 @@
+//! The quota takes the segment that the outlet is about to read.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::sim_disk::SimDisk;
+use super::{observation, resource, site};
+use crate::buffer::{Outlet, Storage, StorageFile, open_on};
+use crate::monitor::Monitor;
+
+/// A disk on which something happens between the opening of a file for reading and its first read.
+struct Meanwhile {
+    disk: SimDisk,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Storage for Meanwhile {
+    fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.disk.open(name)
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        let file = self.disk.open_to_read(name)?;
+        if let Some(act) = self.act.lock().unwrap().take() {
+            act();
+        }
+        Ok(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+}
+
+#[test]
+fn a_segment_whose_file_is_used_again_between_its_opening_and_its_reading_is_evicted_and_not_damaged() {
+    let site = Arc::new(site(Path::new(""), 3));
+    let disk = SimDisk::new();
+    let monitor = Arc::new(Monitor::new(&site));
+    let rng = fastrand::Rng::with_seed(7);
+    let (mut log, _outlet) = open_on(disk.clone(), &site, Arc::clone(&monitor), rng).unwrap();
+    let shared = Arc::clone(&log.shared);
+    let mut mark = 0;
+    let mut fill = move |segments: u64| {
+        while log.next_segment <= segments {
+            mark += 1;
+            log.append(&mut vec![observation(&site, 1, mark)], Instant::now());
+            log.commit(Instant::now());
+        }
+    };
+    fill(3);
+    let act: Box<dyn FnOnce() + Send> = Box::new(move || fill(5));
+    let storage = Meanwhile { disk, act: Mutex::new(Some(act)) };
+    let mut outlet = Outlet::new(shared, Arc::new(storage), Arc::clone(&monitor));
+
+    let mut read = Vec::new();
+    while let Some(chunk) = outlet.try_next().unwrap() {
+        read.extend(chunk.observations.iter().map(|stored| stored.seq));
+    }
+    let ledger = monitor.snapshot().resources[&resource(2)];
+    assert!(ledger.dropped > 0);
+    assert!(read.iter().copied().eq(ledger.dropped + 1..=ledger.last_seq), "{read:?} of {ledger:?}");
+    assert_eq!(monitor.snapshot().store.damaged_bytes, 0);
+}
