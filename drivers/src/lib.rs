@@ -15,6 +15,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod alarm;
 pub mod breaker;
 #[cfg(feature = "alloc")]
 pub mod bus;

@@ -2,8 +2,10 @@
 
 use ganglion_protocols::bytes::{Reader, Writer};
 use ganglion_protocols::modbus::ExceptionCode;
-use ganglion_protocols::record::{Record, ShapeId, put_last_seq, put_observation, put_shape};
-use ganglion_protocols::{Clock, ClockSource, Cri, Property, Quality, Reading, Reason, Shape, Timestamp, Value};
+use ganglion_protocols::record::{Record, ShapeId, put_gap, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::{
+    Clock, ClockSource, Cri, Gap, LossCause, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+};
 
 /// Every record that is taken uses up bytes, and an observation that is put again says the same.
 pub(crate) fn run(bytes: &[u8]) {
@@ -57,6 +59,12 @@ pub(crate) fn run(bytes: &[u8]) {
                     Ok(Record::LastSeq { resource: again, seq: number }) if again == resource && number == seq
                 ));
             }
+            Record::Gap(gap) => {
+                let mut out = [0; 64];
+                let mut writer = Writer::new(&mut out);
+                put_gap(&mut writer, &gap).expect("there is room");
+                assert!(matches!(Record::take(&mut Reader::new(&out)), Ok(Record::Gap(again)) if again == gap));
+            }
         }
     }
 }
@@ -92,6 +100,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         put(&|out| put_last_seq(out, resource, 40).expect("there is room")),
         put(&|out| put_shape(out, ShapeId(0), &shape).expect("there is room")),
     ];
+    let gap = Gap::whole(resource, (30, 40), (t, t), LossCause::Quota).expect("a gap");
+    seeds.push(put(&|out| put_gap(out, &gap).expect("there is room")));
     for (readings, seq) in observations.iter().zip(41..) {
         seeds.push(put(&|out| put_observation(out, ShapeId(0), seq, t, clock, readings).expect("there is room")));
     }

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
 use ganglion::pipeline::Drained;
-use ganglion::site::Site;
+use ganglion::site::{BrokerSettings, Site};
 use ganglion::tools::{self, REFUSED, load, load_quietly, say, with_causes};
 use ganglion::{config, decode, pipeline, status};
 use ganglion_protocols::Cri;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -50,7 +52,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Run a site until SIGTERM or Ctrl-C, then deliver what is left for up to ten seconds.
+    /// Run a site until SIGTERM or Ctrl-C, then deliver what is left for up to ten seconds. SIGHUP reads [broker] anew.
     Run {
         /// The site file.
         #[arg(long, value_name = "FILE")]
@@ -147,7 +149,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run { config, log_format, trace } => {
             start_log(log_format);
             match load(&config) {
-                Ok((site, _)) => run(site, trace.as_deref()),
+                Ok((site, _)) => run(site, &config, trace.as_deref()),
                 Err(code) => code,
             }
         }
@@ -188,7 +190,7 @@ fn export(path: &Path, bus: Option<&str>, excel: bool) -> ExitCode {
     }
 }
 
-fn run(site: Site, trace: Option<&Path>) -> ExitCode {
+fn run(site: Site, config: &Path, trace: Option<&Path>) -> ExitCode {
     let trace = match trace.map(|path| Trace::create(path).map_err(|error| (path, error))) {
         None => Trace::default(),
         Some(Ok(trace)) => trace,
@@ -204,7 +206,9 @@ fn run(site: Site, trace: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(pipeline::run(site, trace, stop_signal()));
+    let (new, broker) = watch::channel(Arc::new(site.broker.clone()));
+    runtime.spawn(reload(config.to_owned(), site.gateway, new));
+    let ended = runtime.block_on(pipeline::run(site, trace, broker, stop_signal()));
     // A name look-up or a serial port that stalls in its thread is not waited for.
     runtime.shutdown_background();
     match ended {
@@ -236,6 +240,23 @@ async fn stop_signal() -> &'static str {
     }
 }
 
+/// Reads `[broker]` of the site file anew at each SIGHUP; what is wrong is logged and changes nothing.
+async fn reload(config: PathBuf, gateway: Cri, broker: watch::Sender<Arc<BrokerSettings>>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        warn!("no handler of SIGHUP: it ends the daemon");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        info!(config = %config.display(), "SIGHUP: reading the broker section and its certificates");
+        let path = config.clone();
+        match tokio::task::spawn_blocking(move || config::load_broker(&path, gateway)).await {
+            Ok(Ok(settings)) => drop(broker.send_replace(Arc::new(settings))),
+            Ok(Err(report)) => error!("new broker settings refused, the present ones stay:\n{report}"),
+            Err(error) => error!(%error, "new broker settings could not be read, the present ones stay"),
+        }
+    }
+}
+
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("GANGLION_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -248,15 +269,14 @@ fn start_log(format: LogFormat) {
 fn summary(path: &Path, site: &Site) -> String {
     let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
     format!(
-        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  broker     {}:{}\n",
+        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  brokers    {}\n",
         path.display(),
         site.gateway,
         site.directory,
         site.buses.len(),
         site.devices.len(),
         site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len(),
-        site.broker.host,
-        site.broker.port,
+        site.broker.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -278,13 +298,15 @@ fn status_table(document: &serde_json::Value) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "gateway {}  epoch {}\nuplink  connected {}  connections {}  last error {}  retry in ms {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
+        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
         text(&document["gateway"]),
-        text(&document["epoch"]),
+        text(&document["store"]["epoch"]),
         text(&document["uplink"]["connected"]),
+        text(&document["uplink"]["broker"]),
         text(&document["uplink"]["connections"]),
+        text(&document["uplink"]["retry_at"]),
         text(&document["uplink"]["last_error"]),
-        text(&document["uplink"]["retry_in_ms"]),
+        text(&document["uplink"]["last_error_broker"]),
         text(&document["store"]["bytes"]),
         text(&document["store"]["segments"]),
         text(&document["store"]["trouble"]),
@@ -302,7 +324,19 @@ fn status_table(document: &serde_json::Value) -> String {
     };
     table("bus", &["connected", "load_percent", "line_use_percent", "stretched_to_ms"], &document["buses"]);
     table("device", &["healthy", "polls", "failed_polls", "last_reason"], &document["devices"]);
-    table("resource", &["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"], &document["resources"]);
+    let ledger = ["sampled", "accepted", "durable", "delivered", "dropped", "last_seq"];
+    table("resource", &ledger, &document["resources"]);
+    let mut events = document["event_resources"].clone();
+    if let Some(rows) = events.as_object_mut() {
+        rows.retain(|_, row| ledger.iter().any(|column| row[*column] != 0));
+    }
+    table("events of", &ledger, &events);
+    out.push_str("standing alarms\n");
+    for (resource, states) in document["standing"].as_object().into_iter().flatten() {
+        for (state, since) in states.as_object().into_iter().flatten() {
+            out.push_str(&format!("{resource:<24}{state:<30}since {}\n", text(since)));
+        }
+    }
     out
 }
 

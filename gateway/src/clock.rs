@@ -17,6 +17,13 @@ pub fn before(age: Duration) -> Timestamp {
     Timestamp::from_unix_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Returns the time in so long, UTC.
+#[must_use]
+pub fn after(pause: Duration) -> Timestamp {
+    let nanos = i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_nanos(now().unix_nanos().saturating_add(nanos))
+}
+
 /// Returns what the kernel knows of its clock: disciplined by network time with an estimated error, or by nothing.
 ///
 /// Works with every NTP daemon, because they all report to the kernel (adjtimex(2): `STA_UNSYNC`, `maxerror`).

@@ -21,3 +21,4 @@ pub mod pipeline;
 pub mod site;
 pub mod status;
 pub mod tools;
+pub mod vitals;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ganglion_protocols::{Cri, Reason};
+use ganglion_protocols::{Cri, Reason, Timestamp, Value};
 use serde::Serialize;
 
-use crate::site::Site;
+use crate::pipeline::Unnumbered;
+use crate::site::{REACHABLE, RUNNING, Site, Stream};
 
 /// Counters and states that the stages report to; cheap to share, never awaited on.
 #[derive(Debug)]
@@ -19,18 +20,43 @@ pub struct Monitor {
 pub struct Snapshot {
     /// The gateway.
     pub gateway: Cri,
-    /// Identity of the store, sixteen hex digits; empty until it is open.
-    pub epoch: String,
     /// The wire to the broker.
     pub uplink: Uplink,
-    /// The buffer.
+    /// The buffer of telemetry.
     pub store: Store,
+    /// The buffer of events.
+    pub event_store: Store,
     /// The buses, by name; empty until each has run for a moment.
     pub buses: BTreeMap<String, BusState>,
     /// The devices, by name.
     pub devices: BTreeMap<String, DeviceState>,
     /// The observations, by resource.
     pub resources: BTreeMap<Cri, Ledger>,
+    /// The events, by resource, numbered on their own.
+    pub event_resources: BTreeMap<Cri, Ledger>,
+    /// The alarms that stand, by resource and state, and since when.
+    pub standing: BTreeMap<Cri, BTreeMap<String, Timestamp>>,
+}
+
+/// The two logs of the buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogName {
+    /// What is measured.
+    Telemetry,
+    /// Alarms and changes of state.
+    Events,
+}
+
+/// What the gateway's own events are made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Vitals {
+    /// Whether the disk does not take observations.
+    pub disk_refuses: bool,
+    /// Observations and events given up since the start.
+    pub dropped: u64,
+    /// Messages that the broker refused since the start.
+    pub refused: u64,
 }
 
 /// What became of the observations of one resource since the daemon started; each state counts those that reached it.
@@ -55,17 +81,27 @@ pub struct Ledger {
 pub struct Uplink {
     /// Whether the broker accepted the connection and it stands.
     pub connected: bool,
-    /// How often it was accepted.
+    /// The broker that is connected, or else is tried next.
+    pub broker: Option<String>,
+    /// How often one accepted.
     pub connections: u64,
     /// Why the last connection ended or was refused.
     pub last_error: Option<String>,
+    /// The broker of that connection.
+    pub last_error_broker: Option<String>,
     /// Pause before the next try, in milliseconds.
     pub retry_in_ms: Option<u64>,
+    /// When the next try begins.
+    pub retry_at: Option<Timestamp>,
+    /// Messages that the broker refused, for now or for good.
+    pub refused: u64,
 }
 
-/// State of the buffer.
+/// State of one log of the buffer.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Store {
+    /// Its identity, sixteen hex digits; empty until it is open. A new one means that numbering began anew.
+    pub epoch: String,
     /// Why nothing can be written at present: `disk full`, `read-only`, …; acquisition goes on.
     pub trouble: Option<String>,
     /// Bytes held by segments.
@@ -203,12 +239,14 @@ impl Monitor {
         Self {
             state: Mutex::new(Snapshot {
                 gateway: site.gateway,
-                epoch: String::new(),
                 uplink: Uplink::default(),
                 store: Store::default(),
+                event_store: Store::default(),
                 buses: BTreeMap::new(),
                 devices: names().map(|name| (name, DeviceState::default())).collect(),
-                resources: site.streams.iter().map(|stream| (stream.resource, Ledger::default())).collect(),
+                resources: ledgers(&site.streams),
+                event_resources: ledgers(&site.event_streams),
+                standing: BTreeMap::new(),
             }),
         }
     }
@@ -245,9 +283,48 @@ impl Monitor {
         self.lock().buses.insert(name.to_owned(), bus);
     }
 
-    /// Changes the counters of one resource.
+    /// Changes the counters of one resource's observations.
     pub fn count(&self, resource: Cri, change: impl FnOnce(&mut Ledger)) {
-        change(self.lock().resources.entry(resource).or_default());
+        self.count_in(LogName::Telemetry, resource, change);
+    }
+
+    /// Changes the counters of one resource in one log.
+    pub fn count_in(&self, log: LogName, resource: Cri, change: impl FnOnce(&mut Ledger)) {
+        let mut state = self.lock();
+        let ledgers = match log {
+            LogName::Telemetry => &mut state.resources,
+            LogName::Events => &mut state.event_resources,
+        };
+        change(ledgers.entry(resource).or_default());
+    }
+
+    /// Reports an event that was made: counts it, and keeps which alarms stand.
+    pub fn event(&self, site: &Site, event: &Unnumbered) {
+        let Some(stream) = site.event_streams.get(event.stream.0) else { return };
+        let (Some(state), Some(reading)) = (stream.properties.last(), event.readings.last()) else { return };
+        self.count_in(LogName::Events, stream.resource, |ledger| ledger.sampled += 1);
+        let normal = Value::Bool([REACHABLE, RUNNING].contains(&state.name.as_str()));
+        let standing = &mut self.lock().standing;
+        if reading.value == Some(normal) {
+            if let Some(states) = standing.get_mut(&stream.resource) {
+                states.remove(&state.name);
+            }
+            standing.retain(|_, states| !states.is_empty());
+        } else {
+            standing.entry(stream.resource).or_default().insert(state.name.clone(), event.t);
+        }
+    }
+
+    /// Returns what the gateway's own events are made from.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let state = self.lock();
+        let ledgers = state.resources.values().chain(state.event_resources.values());
+        Vitals {
+            disk_refuses: state.store.trouble.is_some(),
+            dropped: ledgers.map(|ledger| ledger.dropped).sum(),
+            refused: state.uplink.refused,
+        }
     }
 
     /// Changes the state of the wire.
@@ -255,18 +332,21 @@ impl Monitor {
         change(&mut self.lock().uplink);
     }
 
-    /// Changes the state of the buffer.
-    pub fn store(&self, change: impl FnOnce(&mut Store)) {
-        change(&mut self.lock().store);
-    }
-
-    /// Sets the identity of the store.
-    pub fn opened(&self, epoch: u64) {
-        self.lock().epoch = format!("{epoch:016x}");
+    /// Changes the state of one log.
+    pub fn store_of<T>(&self, log: LogName, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut state = self.lock();
+        change(match log {
+            LogName::Telemetry => &mut state.store,
+            LogName::Events => &mut state.event_store,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
         // Counters stay true whatever a panicking holder did.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ledgers(streams: &[Stream]) -> BTreeMap<Cri, Ledger> {
+    streams.iter().map(|stream| (stream.resource, Ledger::default())).collect()
 }

@@ -1,4 +1,7 @@
-//! Registers to readings: type, scale, unit, physical range, quality, whose they are, and whether they tell anything new.
+//! Registers to readings: type, scale, unit, physical range, quality, whose they are, and whether they tell anything new;
+//! and which of them are events ([`events`]).
+
+pub mod events;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,22 +11,33 @@ use ganglion_protocols::modbus::ValueType;
 use ganglion_protocols::{Quality, Reading, Reason, Value};
 use tokio::sync::mpsc;
 
+use self::events::Events;
 use crate::monitor::Monitor;
 use crate::pipeline::{Sample, Unnumbered};
 use crate::site::{Group, Point, Role, Scale, Site};
 
-/// Turns samples into observations until acquire is done; waits where the buffer is full.
+/// Turns samples into observations and events until acquire is done; waits where the buffer is full.
 pub async fn run(
     site: Arc<Site>,
     monitor: Arc<Monitor>,
     mut samples: mpsc::Receiver<Sample>,
     observations: mpsc::Sender<Unnumbered>,
+    events: mpsc::Sender<Unnumbered>,
 ) {
     let start = Instant::now();
     let mut reports = Reports::new(&site);
+    let mut alarms = Events::new(&site);
     while let Some(sample) = samples.recv().await {
-        for observation in observe(&site, &sample) {
-            if !reports.worth(start.elapsed(), &observation) {
+        let now = start.elapsed();
+        let observed = observe(&site, &sample);
+        for event in alarms.observe(&site, now, &sample, &observed) {
+            monitor.event(&site, &event);
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+        for observation in observed {
+            if !reports.worth(now, &observation) {
                 continue;
             }
             if let Some(stream) = site.streams.get(observation.stream.0) {

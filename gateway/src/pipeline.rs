@@ -16,9 +16,10 @@ use crate::acquire::Surroundings;
 use crate::acquire::learned::Learned;
 use crate::acquire::trace::Trace;
 use crate::buffer::{self, OpenError};
+use crate::deliver::{Epochs, Sources};
 use crate::monitor::Monitor;
-use crate::site::{DeviceId, Site, StreamId};
-use crate::{acquire, control, deliver, normalize, status};
+use crate::site::{BrokerSettings, DeviceId, Site, StreamId};
+use crate::{acquire, control, deliver, normalize, status, vitals};
 
 /// One poll of one group of a device's points, as its answers came: from acquire to normalize.
 #[derive(Clone, PartialEq, Debug)]
@@ -97,15 +98,21 @@ impl std::error::Error for RunError {
     }
 }
 
-/// Runs the site until `stop`, writing the raw bytes of its buses to `trace`; then stops acquisition, drains what is accepted and returns.
+/// Runs the site until `stop`, writing the raw bytes of its buses to `trace`; then stops acquisition, drains what is accepted
+/// and returns. What `broker` holds takes the place of the site's broker, now and whenever it changes.
 ///
 /// # Errors
 /// See [`RunError`]. What was accepted is on disk in every case.
-pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static str>) -> Result<Drained, RunError> {
+pub async fn run(
+    site: Site,
+    trace: Trace,
+    broker: watch::Receiver<Arc<BrokerSettings>>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Drained, RunError> {
     let site = Arc::new(site);
     let monitor = Arc::new(Monitor::new(&site));
     std::fs::create_dir_all(&site.data_dir).map_err(|error| RunError::DataDir(site.data_dir.clone(), error))?;
-    let store = buffer::open(&site, Arc::clone(&monitor)).map_err(RunError::Buffer)?;
+    let store = buffer::open(&site, &monitor).map_err(RunError::Buffer)?;
     let listener = status::listen(&site.data_dir)
         .inspect_err(|error| {
             let path = status::socket_path(&site.data_dir);
@@ -127,15 +134,23 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
         learned: Learned::open(&site.data_dir),
         trace,
         out: samples,
-        stop: polling,
+        stop: polling.clone(),
     };
     let (mut acquire, handle) = acquire::spawn(&site, &surroundings);
     drop(surroundings);
-    let mut normalize = tokio::spawn(normalize::run(Arc::clone(&site), Arc::clone(&monitor), received, store.intake));
-    let broker = site.broker.clone();
+    let events = store.events.intake;
+    let vitals = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events.clone(), polling));
+    let (of_site, of_monitor) = (Arc::clone(&site), Arc::clone(&monitor));
+    let mut normalize = tokio::spawn(normalize::run(of_site, of_monitor, received, store.telemetry.intake, events));
+    let sources = Sources {
+        event: Some(store.events.outlet),
+        live: store.telemetry.live,
+        backfill: Some(store.telemetry.backfill),
+        epochs: Epochs { telemetry: store.telemetry.epoch, events: store.events.epoch },
+    };
     let mut deliver = tokio::spawn({
-        let (gateway, monitor) = (site.gateway, Arc::clone(&monitor));
-        async move { deliver::run(&broker, gateway, store.epoch, store.outlet, monitor).await }
+        let (gateway, letters, monitor) = (site.gateway, Some(site.data_dir.clone()), Arc::clone(&monitor));
+        async move { deliver::run(broker, gateway, sources, letters, monitor).await }
     });
     let status = listener.map(|listener| tokio::spawn(status::serve(listener, Arc::clone(&monitor))));
     let control = orders.map(|listener| tokio::spawn(control::serve(listener, handle)));
@@ -158,6 +173,7 @@ pub async fn run(site: Site, trace: Trace, stop: impl Future<Output = &'static s
     if !matches!(broken, Some(("normalize", _))) {
         broken = broken.or(normalize.await.err().map(|error| ("normalize", Some(error))));
     }
+    broken = broken.or(vitals.await.err().map(|error| ("vitals", Some(error))));
     let drained = match broken {
         Some(("deliver", _)) => Drained::InPart,
         _ => drain(&mut deliver).await.unwrap_or_else(|error| {

@@ -1,11 +1,13 @@
 //! A validated site: what is polled, what it means, and where it goes. Only [`config`](crate::config) makes one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ganglion_drivers::alarm::Condition;
 use ganglion_drivers::plan::{Limits, ReadRequest};
 use ganglion_drivers::report::Deadband;
 use ganglion_protocols::Cri;
@@ -26,17 +28,38 @@ pub struct Site {
     pub devices: Vec<Device>,
     /// Every stream of observations; a [`StreamId`] is a place in this list.
     pub streams: Vec<Stream>,
-    /// Limits of the buffer.
+    /// Every stream of events, each of one alarm: its last property is the state that was raised or cleared, and before it
+    /// stands the value that did it, if there is one. The [`StreamId`] of an event is a place in this list, not in that of
+    /// the observations.
+    pub event_streams: Vec<Stream>,
+    /// Limits of the log of telemetry.
     pub buffer: BufferSettings,
+    /// Limits of the log of events.
+    pub event_buffer: BufferSettings,
     /// The city brain's broker.
     pub broker: BrokerSettings,
 }
+
+impl Site {
+    /// Finds the stream of events of a resource that tells of a state.
+    #[must_use]
+    pub fn event_stream(&self, resource: Cri, state: &str) -> Option<StreamId> {
+        let tells = |stream: &Stream| stream.properties.last().is_some_and(|last| last.name == state);
+        self.event_streams.iter().position(|stream| stream.resource == resource && tells(stream)).map(StreamId)
+    }
+}
+
+/// The state of every resource that says whether the devices that read it answer.
+pub const REACHABLE: &str = "reachable";
+
+/// The state of the gateway that is true from its start to its end in order.
+pub const RUNNING: &str = "running";
 
 /// Place of a device in [`Site::devices`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DeviceId(pub usize);
 
-/// Place of a stream in [`Site::streams`].
+/// Place of a stream in [`Site::streams`], or among the events in [`Site::event_streams`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StreamId(pub usize);
 
@@ -171,6 +194,9 @@ pub struct Device {
     pub identity: Option<Identity>,
     /// Its points by period, the shortest first; never empty.
     pub groups: Vec<Group>,
+    /// The streams of events that tell whether its resources can be reached, each resource once. Devices that read
+    /// different properties of one resource share its stream.
+    pub reachable: Vec<StreamId>,
 }
 
 /// What one request to a device may be, in the words of [`Limits`](ganglion_drivers::plan::Limits).
@@ -226,6 +252,21 @@ pub struct Group {
     pub streams: Vec<StreamId>,
     /// With it only changes are reported, and everything after this long without a report; `None` reports every poll.
     pub heartbeat: Option<Duration>,
+    /// What of its points is watched for alarms.
+    pub alarms: Vec<Alarm>,
+}
+
+/// One thing that a point is watched for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Alarm {
+    /// The point, a place in [`Group::points`].
+    pub point: usize,
+    /// What makes it an alarm.
+    pub condition: Condition,
+    /// How long that must hold to raise it, and its opposite to clear it.
+    pub hold: Duration,
+    /// The stream of events it is told on, a place in [`Site::event_streams`].
+    pub stream: StreamId,
 }
 
 /// Items that one request must read together.
@@ -324,7 +365,15 @@ pub struct NamedProperty {
     pub unit: String,
 }
 
-/// Limits of the buffer.
+impl NamedProperty {
+    /// Makes the property of a state: true or false.
+    #[must_use]
+    pub fn state(name: String) -> Self {
+        Self { name, unit: "1".to_owned() }
+    }
+}
+
+/// Limits of one log of the buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BufferSettings {
     /// Most bytes on disk.
@@ -335,6 +384,17 @@ pub struct BufferSettings {
     pub commit_interval: Duration,
     /// Bytes that make a commit happen at once.
     pub commit_bytes: u32,
+    /// What goes when `max_bytes` are spent.
+    pub when_full: WhenFull,
+}
+
+/// What goes when a log's bytes are spent; declared either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The oldest segment.
+    EvictOldest,
+    /// What comes, until something is delivered.
+    RefuseNewest,
 }
 
 /// The city brain's broker.
@@ -344,12 +404,20 @@ pub struct BrokerSettings {
     pub host: String,
     /// Port, 8883 by custom.
     pub port: u16,
+    /// Tried in this order when it cannot be reached; everything else holds for them, too.
+    pub alternatives: Vec<Address>,
+    /// How often it is tried whether it answers again, while an alternative is connected.
+    pub fail_back: Duration,
+    /// What is spoken with it.
+    pub mqtt: MqttVersion,
     /// Certificates of the authorities that may sign the broker's certificate, PEM.
     pub ca: PathBuf,
     /// The gateway's certificate chain, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// How often it is looked whether these files have changed.
+    pub certificate_check: Duration,
     /// MQTT client identifier.
     pub client_id: String,
     /// Longest silence before a ping, at least 5 s.
@@ -358,6 +426,42 @@ pub struct BrokerSettings {
     pub retry: (Duration, Duration),
     /// Longest payload of one message, in bytes.
     pub max_payload: usize,
+    /// Most of the bytes in flight that backfill may take while anything else waits, in percent, 1 to 100.
+    pub backfill_percent: u8,
     /// User properties sent with every message, by name.
     pub user_properties: BTreeMap<String, String>,
+}
+
+impl BrokerSettings {
+    /// Returns the brokers in the order of preference, at least one.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<Address> {
+        let preferred = Address { host: self.host.clone(), port: self.port };
+        std::iter::once(preferred).chain(self.alternatives.iter().cloned()).collect()
+    }
+}
+
+/// Where a broker listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// Host name or address; its certificate must name it.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MqttVersion {
+    /// MQTT 5.0.
+    #[default]
+    V5,
+    /// MQTT 3.1.1, whose protocol level is 4: no properties, and no refusal but the end of the connection.
+    V4,
 }

@@ -6,6 +6,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap, ser::SerializeStruct};
 
 use crate::cri::Cri;
+use crate::gap::Gap;
 use crate::observation::{Observation, Property, Reading, Value};
 use crate::time::Clock;
 
@@ -36,6 +37,28 @@ impl Serialize for Envelope<'_> {
         out.serialize_field("dir", self.directory)?;
         out.serialize_field("clock", &self.clock)?;
         out.serialize_field("obs", self.observations)?;
+        out.end()
+    }
+}
+
+/// One message's payload of declared loss.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct GapEnvelope<'a> {
+    /// The gateway that speaks.
+    pub gateway: Cri,
+    /// Identity of the store that numbered the observations.
+    pub epoch: u64,
+    /// What is lost.
+    pub gaps: &'a [Gap],
+}
+
+impl Serialize for GapEnvelope<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("GapEnvelope", 4)?;
+        out.serialize_field("v", &CONTRACT_VERSION)?;
+        out.serialize_field("gw", &self.gateway)?;
+        out.serialize_field("epoch", &Hex(self.epoch))?;
+        out.serialize_field("gap", self.gaps)?;
         out.end()
     }
 }

@@ -19,6 +19,7 @@
 pub mod bytes;
 pub mod cri;
 pub mod envelope;
+pub mod gap;
 pub mod modbus;
 pub mod observation;
 pub mod quality;
@@ -27,6 +28,7 @@ pub mod time;
 pub mod topic;
 
 pub use cri::{Class, Cri, CriError, Division, Serial};
+pub use gap::{Gap, LossCause};
 pub use observation::{Observation, Property, Reading, Shape, Value};
 pub use quality::{Quality, Reason};
 pub use time::{Clock, ClockSource, Timestamp};

@@ -14,10 +14,12 @@
 //!               count varint, count x reading
 //! reading     = tag u8, [reason varint], [value]     tag = value kind (low 4 bits) | quality << 4
 //! last seq    = 0x03, cri u64 LE, seq varint
+//! gap         = 0x04, cri u64 LE, first varint, last - first varint, count varint, from i64 LE, to i64 LE, cause u8
 //! ```
 
 use crate::bytes::{Full, Reader, Truncated, Writer};
 use crate::cri::{Cri, CriError};
+use crate::gap::{Gap, LossCause};
 use crate::observation::{Property, Reading, Shape, Value};
 use crate::quality::{Quality, Reason};
 use crate::time::{Clock, ClockSource, Timestamp};
@@ -25,6 +27,7 @@ use crate::time::{Clock, ClockSource, Timestamp};
 const SHAPE: u8 = 0x01;
 const OBSERVATION: u8 = 0x02;
 const LAST_SEQ: u8 = 0x03;
+const GAP: u8 = 0x04;
 
 /// Number of a shape within one segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -44,6 +47,8 @@ pub enum Record<'a> {
         /// Its last number.
         seq: u64,
     },
+    /// Observations that are lost.
+    Gap(Gap),
 }
 
 /// Why bytes are no record.
@@ -73,6 +78,13 @@ pub enum RecordError {
         /// The number found.
         got: u64,
     },
+    /// A gap of no numbers, or of more than it spans.
+    Gap {
+        /// The first number found.
+        first: u64,
+        /// The count found.
+        count: u64,
+    },
 }
 
 impl From<Truncated> for RecordError {
@@ -90,6 +102,7 @@ impl core::fmt::Display for RecordError {
             Self::Resource(error) => write!(f, "resource: {error}"),
             Self::Channels { got } => write!(f, "channel or count of channels {got} is too large"),
             Self::ShapeId { got } => write!(f, "shape number {got} is above 32 bits"),
+            Self::Gap { first, count } => write!(f, "a gap of {count} numbers from {first} is none"),
         }
     }
 }
@@ -109,6 +122,7 @@ impl<'a> Record<'a> {
                 let resource = take_cri(bytes)?;
                 Ok(Self::LastSeq { resource, seq: bytes.varint()? })
             }
+            GAP => take_gap(bytes).map(Self::Gap),
             got => Err(RecordError::Kind { got }),
         }
     }
@@ -173,6 +187,22 @@ pub fn put_last_seq(out: &mut Writer<'_>, resource: Cri, seq: u64) -> Result<(),
     out.put(&[LAST_SEQ])?;
     out.put(&resource.to_bits().to_le_bytes())?;
     out.varint(seq)
+}
+
+/// Puts a gap record.
+///
+/// # Errors
+/// [`Full`] when the buffer is too short.
+pub fn put_gap(out: &mut Writer<'_>, gap: &Gap) -> Result<(), Full> {
+    let (from, to) = gap.span();
+    out.put(&[GAP])?;
+    out.put(&gap.resource().to_bits().to_le_bytes())?;
+    out.varint(gap.first())?;
+    out.varint(gap.last().saturating_sub(gap.first()))?;
+    out.varint(gap.count())?;
+    out.put(&from.unix_nanos().to_le_bytes())?;
+    out.put(&to.unix_nanos().to_le_bytes())?;
+    out.put(&[gap.cause().code()])
 }
 
 /// Properties that differ in nothing but their channel, or a single one without.
@@ -346,6 +376,16 @@ impl<'a> Run<'a> {
         let mut bytes = self.bytes.clone();
         (0..self.count).map_while(move |_| take(&mut bytes).ok())
     }
+}
+
+fn take_gap(bytes: &mut Reader<'_>) -> Result<Gap, RecordError> {
+    let resource = take_cri(bytes)?;
+    let (first, more, count) = (bytes.varint()?, bytes.varint()?, bytes.varint()?);
+    let from = Timestamp::from_unix_nanos(i64::from_le_bytes(bytes.array()?));
+    let to = Timestamp::from_unix_nanos(i64::from_le_bytes(bytes.array()?));
+    let cause = LossCause::from_code(bytes.u8()?);
+    let last = first.checked_add(more).ok_or(RecordError::Gap { first, count })?;
+    Gap::new(resource, (first, last), count, (from, to), cause).ok_or(RecordError::Gap { first, count })
 }
 
 fn take_cri(bytes: &mut Reader<'_>) -> Result<Cri, RecordError> {

@@ -1,34 +1,67 @@
-//! Topics of contract v1: `city/v1/{division}/{domain}/{class}/{serial}/…`.
+//! Topics of contract v1: `city/v1/{division}/{domain}/{class}/{serial}/…` and `city/v1/{division}/gateway/{serial}/…`.
 
 use core::fmt;
 
 use crate::cri::Cri;
 
-/// Topic of one resource's live observations.
+/// A topic of one resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ObservationTopic<'a> {
+pub struct ResourceTopic<'a> {
     /// The resource.
     pub resource: Cri,
     /// Its domain, from the class in the code directory: `water`, `traffic`, …
     pub domain: &'a str,
+    /// What is sent there.
+    pub about: ResourceSubject,
 }
 
-impl fmt::Display for ObservationTopic<'_> {
+/// What is sent of a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResourceSubject {
+    /// `obs`: live observations.
+    Observations,
+    /// `event`: alarms and changes of state, raised and cleared.
+    Events,
+}
+
+impl fmt::Display for ResourceTopic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.resource;
-        write!(f, "city/v1/{}/{}/{}/{}/obs", id.division(), self.domain, id.class(), id.serial())
+        let subject = match self.about {
+            ResourceSubject::Observations => "obs",
+            ResourceSubject::Events => "event",
+        };
+        write!(f, "city/v1/{}/{}/{}/{}/{subject}", id.division(), self.domain, id.class(), id.serial())
     }
 }
 
-/// Topic of the gateway's retained status, also its last will.
+/// A topic of the gateway itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StatusTopic {
+pub struct GatewayTopic {
     /// The gateway.
     pub gateway: Cri,
+    /// What is sent there.
+    pub about: GatewaySubject,
 }
 
-impl fmt::Display for StatusTopic {
+/// What a gateway sends of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GatewaySubject {
+    /// `status`: retained, also its last will.
+    Status,
+    /// `backfill`: what could not be sent live, of all its resources.
+    Backfill,
+    /// `gap`: declared loss.
+    Gap,
+}
+
+impl fmt::Display for GatewayTopic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "city/v1/{}/gateway/{}/status", self.gateway.division(), self.gateway.serial())
+        let subject = match self.about {
+            GatewaySubject::Status => "status",
+            GatewaySubject::Backfill => "backfill",
+            GatewaySubject::Gap => "gap",
+        };
+        write!(f, "city/v1/{}/gateway/{}/{subject}", self.gateway.division(), self.gateway.serial())
     }
 }

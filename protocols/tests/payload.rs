@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use ganglion_protocols::envelope::Envelope;
+use ganglion_protocols::envelope::{Envelope, GapEnvelope};
 use ganglion_protocols::modbus::ExceptionCode;
-use ganglion_protocols::topic::{ObservationTopic, StatusTopic};
+use ganglion_protocols::topic::{GatewaySubject, GatewayTopic, ResourceSubject, ResourceTopic};
 use ganglion_protocols::{
-    Clock, ClockSource, Cri, Observation, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+    Clock, ClockSource, Cri, Gap, LossCause, Observation, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
 };
 use proptest::prelude::*;
 
@@ -184,10 +184,26 @@ fn a_quality_has_its_name_and_its_reason() {
 
 #[test]
 fn topics_are_these_texts() {
-    let observation = ObservationTopic { resource: cri("330902-0310-000004-95"), domain: "drainage" };
-    assert_eq!(observation.to_string(), "city/v1/330902/drainage/0310/000004/obs");
-    let status = StatusTopic { gateway: cri("330502-9101-000001-31") };
-    assert_eq!(status.to_string(), "city/v1/330502/gateway/000001/status");
+    let of_resource =
+        |about| ResourceTopic { resource: cri("330902-0310-000004-95"), domain: "drainage", about }.to_string();
+    assert_eq!(of_resource(ResourceSubject::Observations), "city/v1/330902/drainage/0310/000004/obs");
+    assert_eq!(of_resource(ResourceSubject::Events), "city/v1/330902/drainage/0310/000004/event");
+    let of_gateway = |about| GatewayTopic { gateway: cri("330502-9101-000001-31"), about }.to_string();
+    assert_eq!(of_gateway(GatewaySubject::Status), "city/v1/330502/gateway/000001/status");
+    assert_eq!(of_gateway(GatewaySubject::Backfill), "city/v1/330502/gateway/000001/backfill");
+    assert_eq!(of_gateway(GatewaySubject::Gap), "city/v1/330502/gateway/000001/gap");
+}
+
+#[test]
+fn a_gap_is_declared_in_this_form() {
+    let at = |ms: i64| Timestamp::from_unix_nanos(ms * 1_000_000);
+    let span = (at(1_795_330_435_123), at(1_795_330_495_123));
+    let gap = Gap::whole(cri("330902-0310-000004-95"), (12, 71), span, LossCause::Quota).expect("a gap");
+    let envelope = GapEnvelope { gateway: cri("330502-9101-000001-31"), epoch: 7, gaps: &[gap] };
+    assert_eq!(
+        json(envelope),
+        r#"{"v":1,"gw":"330502-9101-000001-31","epoch":"0000000000000007","gap":[{"id":"330902-0310-000004-95","first":12,"last":71,"n":60,"from":"2026-11-22T06:53:55.123Z","to":"2026-11-22T06:54:55.123Z","r":"quota"}]}"#
+    );
 }
 
 proptest! {

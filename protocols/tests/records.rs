@@ -2,9 +2,11 @@
 
 use ganglion_protocols::bytes::{Full, Reader, Writer};
 use ganglion_protocols::modbus::ExceptionCode;
-use ganglion_protocols::record::{Channels, Record, RecordError, ShapeId, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::record::{
+    Channels, Record, RecordError, ShapeId, put_gap, put_last_seq, put_observation, put_shape,
+};
 use ganglion_protocols::{
-    Clock, ClockSource, Cri, CriError, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+    Clock, ClockSource, Cri, CriError, Gap, LossCause, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
 };
 use proptest::prelude::*;
 
@@ -14,6 +16,7 @@ enum Owned {
     Shape { id: ShapeId, resource: Cri, domain: String, directory: String, properties: Vec<(String, String)> },
     Observation { shape: ShapeId, seq: u64, t: Timestamp, clock: Clock, readings: Vec<Reading> },
     LastSeq { resource: Cri, seq: u64 },
+    Gap(Gap),
 }
 
 impl Owned {
@@ -27,6 +30,7 @@ impl Owned {
                 put_observation(out, *shape, *seq, *t, *clock, readings)
             }
             Self::LastSeq { resource, seq } => put_last_seq(out, *resource, *seq),
+            Self::Gap(gap) => put_gap(out, gap),
         }
     }
 
@@ -57,6 +61,7 @@ impl Owned {
                 readings: observation.readings().collect(),
             },
             Record::LastSeq { resource, seq } => Self::LastSeq { resource, seq },
+            Record::Gap(gap) => Self::Gap(gap),
         })
     }
 
@@ -163,10 +168,44 @@ fn a_last_number_record_is_these_bytes() {
 }
 
 #[test]
+fn a_gap_record_is_these_bytes() {
+    let at = |second: i64| Timestamp::from_unix_nanos(second * 1_000_000_000);
+    let gap = Gap::new(pump(), (300, 427), 100, (at(1), at(2)), LossCause::Quota).expect("a gap");
+    let bytes = hex("04  47 e5 07 c0 59 0c 16 00  ac 02  7f  64  00 ca 9a 3b 00 00 00 00  00 94 35 77 00 00 00 00  01");
+    assert_eq!(Owned::Gap(gap).bytes(), bytes);
+    assert_eq!(take_whole(&bytes), Ok(Owned::Gap(gap)));
+}
+
+#[test]
+fn a_gap_of_nothing_or_of_more_than_it_spans_is_none() {
+    let span = (Timestamp::default(), Timestamp::default());
+    for (first, last, count) in [(0, 5, 1), (5, 4, 1), (1, 5, 0), (1, 5, 6), (0, u64::MAX, 1)] {
+        assert_eq!(Gap::new(pump(), (first, last), count, span, LossCause::Damaged), None, "{first}..={last}: {count}");
+    }
+    assert!(Gap::whole(pump(), (1, u64::MAX), span, LossCause::Damaged).is_some());
+    let refused = hex("04  47 e5 07 c0 59 0c 16 00  05 01 03  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  01");
+    assert_eq!(take_whole(&refused), Err(RecordError::Gap { first: 5, count: 3 }));
+}
+
+#[test]
+fn gaps_of_one_resource_and_cause_become_one_and_overlaps_count_once() {
+    let at = |second: i64| Timestamp::from_unix_nanos(second * 1_000_000_000);
+    let gap =
+        |first, last, from, to, cause| Gap::whole(pump(), (first, last), (at(from), at(to)), cause).expect("a gap");
+    let (early, late) = (gap(5, 9, 5, 9, LossCause::Quota), gap(20, 21, 20, 21, LossCause::Quota));
+    let both = early.merged(&late).expect("one");
+    assert_eq!((both.first(), both.last(), both.count(), both.span()), (5, 21, 7, (at(5), at(21))));
+    let overlap = early.merged(&gap(8, 12, 8, 12, LossCause::Quota)).expect("one");
+    assert_eq!((overlap.first(), overlap.last(), overlap.count()), (5, 12, 8));
+    assert_eq!(early.merged(&early), Some(early));
+    assert_eq!(early.merged(&gap(10, 11, 10, 11, LossCause::Damaged)), None, "another cause");
+}
+
+#[test]
 fn an_error_names_what_is_wrong_with_the_bytes() {
     for (bytes, error, message) in [
         ("", RecordError::Truncated, "the record ends early"),
-        ("04", RecordError::Kind { got: 4 }, "record kind 0x04 is unknown"),
+        ("05", RecordError::Kind { got: 5 }, "record kind 0x05 is unknown"),
         ("00", RecordError::Kind { got: 0 }, "record kind 0x00 is unknown"),
         (
             "03 00 00 00 00 00 00 00 80 01",
@@ -262,6 +301,16 @@ fn any_record() -> impl Strategy<Value = Owned> {
         )
             .prop_map(|(shape, seq, t, clock, readings)| Owned::Observation { shape, seq, t, clock, readings }),
         (cri(), edges_u64()).prop_map(|(resource, seq)| Owned::LastSeq { resource, seq }),
+        (cri(), edges_u64(), edges_u64(), edges_u64(), any::<(i64, i64)>(), any::<u8>()).prop_map(
+            |(resource, first, more, count, (from, to), cause)| {
+                let first = first.max(1);
+                let last = first.saturating_add(more);
+                let count = (count % (last - first).saturating_add(1)).max(1);
+                let span = (Timestamp::from_unix_nanos(from), Timestamp::from_unix_nanos(to));
+                let cause = LossCause::from_code(cause);
+                Owned::Gap(Gap::new(resource, (first, last), count, span, cause).expect("in range"))
+            }
+        ),
     ]
 }
 
@@ -324,7 +373,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_are_a_record(kind in 0_u8..5, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn any_bytes_are_refused_or_are_a_record(kind in 0_u8..6, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         check_any_bytes(&bytes)?;
         // With a kind that exists and an identifier in place, random bytes come further.
         let mut deep = vec![kind];

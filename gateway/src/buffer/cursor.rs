@@ -4,7 +4,8 @@
 
 use std::io;
 
-use super::format::{CursorSlot, HEADER_LEN, PAGE, Position, Unreadable};
+use super::format::{CursorSlot, PAGE, Position, SLOT_LEN, Unreadable};
+use super::spans::Spans;
 use super::storage::{Storage, StorageFile};
 
 const NAME: &str = "cursor";
@@ -15,31 +16,31 @@ pub(super) struct Cursor {
     epoch: u64,
     generation: u64,
     /// What the disk is known to hold.
-    written: Option<Position>,
+    written: Option<Spans>,
     file: Option<Box<dyn StorageFile>>,
 }
 
 impl Cursor {
     /// Goes on from the slot found at open.
     pub(super) fn new(epoch: u64, found: Option<CursorSlot>) -> Self {
-        let generation = found.map_or(0, |slot| slot.generation);
-        Self { epoch, generation, written: found.map(|slot| slot.acked), file: None }
+        let generation = found.as_ref().map_or(0, |slot| slot.generation);
+        Self { epoch, generation, written: found.map(|slot| slot.delivered), file: None }
     }
 
-    /// Returns the place that survives a power cut.
-    pub(super) const fn written(&self) -> Option<Position> {
-        self.written
+    /// Returns what survives a power cut.
+    pub(super) const fn written(&self) -> Option<&Spans> {
+        self.written.as_ref()
     }
 
-    /// Makes `acked` durable.
-    pub(super) fn write(&mut self, storage: &dyn Storage, acked: Position, durable: Position) -> io::Result<()> {
+    /// Makes `delivered` durable.
+    pub(super) fn write(&mut self, storage: &dyn Storage, delivered: Spans, durable: Position) -> io::Result<()> {
         let generation = self.generation + 1;
-        let slot = CursorSlot { epoch: self.epoch, generation, acked, durable }.encode();
-        let result = self.write_slot(storage, generation, &slot);
+        let slot = CursorSlot { epoch: self.epoch, generation, delivered, durable };
+        let result = self.write_slot(storage, generation, &slot.encode());
         match result {
             Ok(()) => {
                 self.generation = generation;
-                self.written = Some(acked);
+                self.written = Some(slot.delivered);
             }
             // A handle whose sync failed once is not trusted again.
             Err(_) => self.file = None,
@@ -70,10 +71,13 @@ pub(super) fn read(storage: &dyn Storage) -> Result<Option<CursorSlot>, Unreadab
     let Ok(file) = storage.open_to_read(NAME) else { return Ok(None) };
     let mut newest: Option<CursorSlot> = None;
     for place in [0, u64::from(PAGE)] {
-        let mut bytes = [0; HEADER_LEN as usize];
+        let mut bytes = [0; SLOT_LEN];
+        // Version 1 wrote files that end behind the second slot's page, so there is always as much to read.
         let whole = matches!(file.read_at(&mut bytes, place), Ok(read) if read == bytes.len());
         match CursorSlot::decode(&bytes) {
-            Ok(slot) if whole && newest.is_none_or(|other| other.generation < slot.generation) => newest = Some(slot),
+            Ok(slot) if whole && newest.as_ref().is_none_or(|other| other.generation < slot.generation) => {
+                newest = Some(slot)
+            }
             Err(newer @ Unreadable::Newer { .. }) if whole => return Err(newer),
             _ => {}
         }

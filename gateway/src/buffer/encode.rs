@@ -5,12 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use ganglion_protocols::bytes::{Full, Writer};
-use ganglion_protocols::record::{ShapeId, put_last_seq, put_observation, put_shape};
-use ganglion_protocols::{Cri, Property, Shape};
+use ganglion_protocols::record::{ShapeId, put_gap, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::{Cri, Gap, Property, Shape};
 
 use super::format::{ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, SegmentHeader, saturate};
 use crate::pipeline::Unnumbered;
-use crate::site::{Site, Stream, StreamId};
+use crate::site::{Stream, StreamId};
 
 /// Bytes after which a frame is complete; one that holds a single longer observation is longer.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -39,9 +39,10 @@ pub(super) enum Encoded {
 
 /// Knows the streams, and which shapes the present segment holds.
 pub(super) struct Encoder {
-    site: Arc<Site>,
-    /// One for each of the site's streams.
-    streams: Vec<Known>,
+    streams: Arc<[Stream]>,
+    directory: String,
+    /// One for each stream.
+    known: Vec<Known>,
     /// Streams whose shape is in the frame being put.
     shaped: Vec<usize>,
     buf: Vec<u8>,
@@ -59,10 +60,12 @@ struct Known {
 }
 
 impl Encoder {
-    pub(super) fn new(site: Arc<Site>) -> Self {
+    /// Prepares for a log's streams, whose properties an edition of the code directory names.
+    pub(super) fn new(streams: Arc<[Stream]>, directory: String) -> Self {
         Self {
-            streams: vec![Known::default(); site.streams.len()],
-            site,
+            known: vec![Known::default(); streams.len()],
+            streams,
+            directory,
             shaped: Vec::new(),
             buf: vec![0; FRAME_BYTES],
             len: 0,
@@ -72,7 +75,7 @@ impl Encoder {
 
     /// Returns the resource of a stream.
     pub(super) fn resource(&self, stream: StreamId) -> Option<Cri> {
-        self.site.streams.get(stream.0).map(|stream| stream.resource)
+        self.streams.get(stream.0).map(|stream| stream.resource)
     }
 
     /// Puts as many of the waiting observations as one frame takes.
@@ -117,7 +120,7 @@ impl Encoder {
 
     /// Notes that a segment without shapes begins.
     pub(super) fn forget_shapes(&mut self) {
-        self.streams.iter_mut().for_each(|known| known.copies = 0);
+        self.known.iter_mut().for_each(|known| known.copies = 0);
     }
 
     /// Returns the first frame of a segment: the last number of every resource.
@@ -141,10 +144,29 @@ impl Encoder {
         Ok(frame)
     }
 
+    /// Puts as many losses as one frame takes; returns how many. The frame waits for [`Encoder::seal`].
+    pub(super) fn gaps<'a>(&mut self, gaps: impl Iterator<Item = &'a Gap>, room: u32) -> usize {
+        self.each_shaped(|_| {});
+        self.observations = 0;
+        self.len = HEAD;
+        self.buf.resize(FRAME_BYTES, 0);
+        let end = FRAME_BYTES.min(room as usize);
+        let mut count = 0;
+        for gap in gaps {
+            let mut out = Writer::new(self.buf.get_mut(self.len..end).unwrap_or_default());
+            if put_gap(&mut out, gap).is_err() {
+                break;
+            }
+            self.len += out.len();
+            count += 1;
+        }
+        count
+    }
+
     /// Forgets which shapes the last frame held, having done something to each.
     fn each_shaped(&mut self, act: impl Fn(&mut Known)) {
         for stream in self.shaped.drain(..) {
-            if let Some(known) = self.streams.get_mut(stream) {
+            if let Some(known) = self.known.get_mut(stream) {
                 known.shaped = false;
                 act(known);
             }
@@ -156,7 +178,7 @@ impl Encoder {
     fn put(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
         let observation = &pending.observation;
         let stream = observation.stream.0;
-        let (Some(known), Some(own)) = (self.streams.get_mut(stream), self.site.streams.get(stream)) else {
+        let (Some(known), Some(own)) = (self.known.get_mut(stream), self.streams.get(stream)) else {
             return Err(Full);
         };
         if self.buf.len() < end {
@@ -166,7 +188,7 @@ impl Encoder {
         let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
         let with_shape = known.copies < SHAPE_COPIES && !known.shaped;
         if with_shape {
-            put_shape_of(&mut out, id, own, &self.site.directory)?;
+            put_shape_of(&mut out, id, own, &self.directory)?;
         }
         put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
         self.len += out.len();

@@ -2,8 +2,11 @@
 
 use crc32c::{crc32c, crc32c_append};
 
-/// Format version that this edition writes; it reads this one and refuses newer ones.
-pub(super) const VERSION: u16 = 1;
+use super::spans::{Span, Spans};
+
+/// Format version that this edition writes in segments and cursors; it reads the older ones too and refuses newer ones.
+/// Version 2 brought gap records and cursors of several stretches.
+pub(super) const VERSION: u16 = 2;
 /// Length of a segment's header, which stands at its start and once more at its end.
 pub(super) const HEADER_LEN: u32 = 64;
 /// Length of a frame's head.
@@ -18,15 +21,25 @@ pub(super) const MIN_OBSERVATION: u32 = 14;
 const SEGMENT_MAGIC: [u8; 8] = *b"GNGLNLOG";
 const CURSOR_MAGIC: [u8; 8] = *b"GNGLNCUR";
 const CRC_AT: usize = 60;
+/// Stretches that a cursor holds behind everything that is delivered without a break. What is more is delivered again
+/// after a restart.
+pub(super) const CURSOR_SPANS: usize = 64;
+/// Length of one stretch in a cursor slot.
+const SPAN_LEN: usize = 24;
+/// Longest cursor slot: head, stretches and their checksum.
+pub(super) const SLOT_LEN: usize = HEADER_LEN as usize + CURSOR_SPANS * SPAN_LEN + 4;
 
 /// A place in the log: before the frame that begins at `offset` of segment `segment`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Position {
+pub(super) struct Position {
     pub(super) segment: u64,
     pub(super) offset: u32,
 }
 
 impl Position {
+    /// The place before every other.
+    pub(super) const ORIGIN: Self = Self { segment: 0, offset: 0 };
+
     /// Returns the place of the first frame of a segment.
     pub(super) const fn start_of(segment: u64) -> Self {
         Self { segment, offset: HEADER_LEN }
@@ -101,40 +114,69 @@ impl SegmentHeader {
 }
 
 /// One slot of the cursor file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct CursorSlot {
     /// Identity of the store.
     pub(super) epoch: u64,
     /// Rises with every write; the slot with the higher one counts.
     pub(super) generation: u64,
-    /// Everything before is delivered.
-    pub(super) acked: Position,
+    /// What is delivered: from the origin without a break, then at most [`CURSOR_SPANS`] stretches.
+    pub(super) delivered: Spans,
     /// Everything before was durable, without a hole left by a power cut, when the slot was written.
     pub(super) durable: Position,
 }
 
 impl CursorSlot {
-    pub(super) fn encode(&self) -> [u8; HEADER_LEN as usize] {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let acked = self.delivered.end_of(Position::ORIGIN).unwrap_or(Position::ORIGIN);
+        let spans: Vec<Span> = self.delivered.iter().filter(|span| span.from >= acked).take(CURSOR_SPANS).collect();
         let mut out = [0; HEADER_LEN as usize];
         out[0..8].copy_from_slice(&CURSOR_MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
         out[16..24].copy_from_slice(&self.epoch.to_le_bytes());
         out[24..32].copy_from_slice(&self.generation.to_le_bytes());
-        out[32..40].copy_from_slice(&self.acked.segment.to_le_bytes());
+        out[32..40].copy_from_slice(&acked.segment.to_le_bytes());
         out[40..48].copy_from_slice(&self.durable.segment.to_le_bytes());
-        out[48..52].copy_from_slice(&self.acked.offset.to_le_bytes());
+        out[48..52].copy_from_slice(&acked.offset.to_le_bytes());
         out[52..56].copy_from_slice(&self.durable.offset.to_le_bytes());
+        out[56..60].copy_from_slice(&saturate(spans.len()).to_le_bytes());
         seal(&mut out);
-        out
+        let mut slot = out.to_vec();
+        for span in spans {
+            slot.extend_from_slice(&span.from.segment.to_le_bytes());
+            slot.extend_from_slice(&span.to.segment.to_le_bytes());
+            slot.extend_from_slice(&span.from.offset.to_le_bytes());
+            slot.extend_from_slice(&span.to.offset.to_le_bytes());
+        }
+        let crc = crc32c(&slot);
+        slot.extend_from_slice(&crc.to_le_bytes());
+        slot
     }
 
-    pub(super) fn decode(bytes: &[u8; HEADER_LEN as usize]) -> Result<Self, Unreadable> {
-        check(bytes, CURSOR_MAGIC)?;
+    pub(super) fn decode(slot: &[u8; SLOT_LEN]) -> Result<Self, Unreadable> {
+        let Some((head, rest)) = slot.split_first_chunk::<{ HEADER_LEN as usize }>() else {
+            return Err(Unreadable::Damaged);
+        };
+        let version = check(head, CURSOR_MAGIC)?;
+        let count = if version < 2 { 0 } else { u32_at(head, 56) as usize };
+        let (Some(spans), Some(crc)) =
+            (rest.get(..count.saturating_mul(SPAN_LEN)), rest.get(count.saturating_mul(SPAN_LEN)..))
+        else {
+            return Err(Unreadable::Damaged);
+        };
+        if version >= 2 && crc.first_chunk() != Some(&crc32c_append(crc32c(head), spans).to_le_bytes()) {
+            return Err(Unreadable::Damaged);
+        }
+        let acked = Position { segment: u64_at(head, 32), offset: u32_at(head, 48) };
+        let stretches = spans.as_chunks::<SPAN_LEN>().0.iter().map(|bytes| Span {
+            from: Position { segment: u64_at(bytes, 0), offset: u32_at(bytes, 16) },
+            to: Position { segment: u64_at(bytes, 8), offset: u32_at(bytes, 20) },
+        });
         Ok(Self {
-            epoch: u64_at(bytes, 16),
-            generation: u64_at(bytes, 24),
-            acked: Position { segment: u64_at(bytes, 32), offset: u32_at(bytes, 48) },
-            durable: Position { segment: u64_at(bytes, 40), offset: u32_at(bytes, 52) },
+            epoch: u64_at(head, 16),
+            generation: u64_at(head, 24),
+            delivered: Spans::of(stretches.chain([Span { from: Position::ORIGIN, to: acked }])),
+            durable: Position { segment: u64_at(head, 40), offset: u32_at(head, 52) },
         })
     }
 }
@@ -200,12 +242,12 @@ fn seal(out: &mut [u8; HEADER_LEN as usize]) {
 }
 
 /// Magic, version and checksum keep their places in every version, so that a flipped bit is never taken for one.
-fn check(bytes: &[u8; HEADER_LEN as usize], magic: [u8; 8]) -> Result<(), Unreadable> {
+fn check(bytes: &[u8; HEADER_LEN as usize], magic: [u8; 8]) -> Result<u16, Unreadable> {
     if bytes[..8] != magic || u32_at(bytes, CRC_AT) != crc32c(&bytes[..CRC_AT]) {
         return Err(Unreadable::Damaged);
     }
     let got = u16::from_le_bytes([bytes[8], bytes[9]]);
-    if got > VERSION { Err(Unreadable::Newer { got }) } else { Ok(()) }
+    if got > VERSION { Err(Unreadable::Newer { got }) } else { Ok(got) }
 }
 
 fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {

@@ -5,18 +5,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganglion_protocols::Cri;
+use ganglion_protocols::{Cri, LossCause};
 use tracing::{error, info, warn};
 
+use super::account::Account;
 use super::cursor::Cursor;
 use super::encode::{Encoded, Encoder, Pending};
-use super::format::{HEADER_LEN, SegmentHeader, saturate, segment_name};
+use super::format::{HEADER_LEN, Position, SegmentHeader, saturate, segment_name};
+use super::lost::{self, Losses};
 use super::pool::{Pool, SPARES};
 use super::shared::{Entry, Shared};
+use super::spans::Spans;
 use super::storage::{Storage, StorageFile};
-use crate::monitor::Monitor;
 use crate::pipeline::Unnumbered;
-use crate::site::BufferSettings;
+use crate::site::{BufferSettings, WhenFull};
 
 /// Shortest time between two tries to write to a disk that refuses, and between two writes of the cursor.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Log {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) shared: Arc<Shared>,
-    pub(super) monitor: Arc<Monitor>,
+    pub(super) account: Account,
     pub(super) settings: BufferSettings,
     pub(super) epoch: u64,
     pub(super) rng: fastrand::Rng,
@@ -40,6 +42,14 @@ pub(super) struct Log {
     /// yet. Bounded by a commit and a batch.
     pub(super) pending: Vec<Pending>,
     pub(super) written: usize,
+    /// Losses to declare, and those that stand in the active segment and are not durable yet.
+    pub(super) undeclared: Losses,
+    pub(super) declared: Losses,
+    /// The first number of each resource that the disk refused and whose loss is not durable: a process killed now gives
+    /// it again, for nobody would know that it was used up.
+    pub(super) refused: BTreeMap<Cri, u64>,
+    /// Segments that went before their loss was durable, for want of any other place.
+    pub(super) late: u64,
     pub(super) commit_due: Option<Instant>,
     pub(super) cursor_due: Option<Instant>,
     pub(super) cursor_refused: bool,
@@ -65,9 +75,17 @@ pub(super) struct Active {
 /// The disk refuses to write.
 pub(super) struct Trouble {
     dropped: u64,
+    cause: LossCause,
     /// Whether everything pending has been written since; the next sync then ends it.
     written: bool,
     retry_at: Instant,
+}
+
+impl Active {
+    /// Returns how many bytes of frames fit behind what is written.
+    fn room(&self) -> u32 {
+        self.header.frames_end() - self.written
+    }
 }
 
 impl Log {
@@ -82,16 +100,20 @@ impl Log {
             *last += 1;
             self.pending.push(Pending { observation, resource, seq: *last, accepted: false });
         }
-        if self.trouble.as_ref().is_some_and(|trouble| now < trouble.retry_at) {
-            self.drop_unwritten();
-        } else {
-            self.try_to_write(now);
+        match &self.trouble {
+            Some(Trouble { retry_at, cause, .. }) if now < *retry_at => self.drop_unwritten(*cause),
+            _ => self.try_to_write(now),
         }
+    }
+
+    /// Says whether something waits for a disk that refuses.
+    fn waits(&self) -> bool {
+        !self.pending.is_empty() || !self.undeclared.is_empty()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.retry_at <= now) && !self.pending.is_empty() {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.retry_at <= now) && self.waits() {
             self.try_to_write(now);
         }
         if self.commit_due.is_some_and(|due| due <= now) {
@@ -104,27 +126,48 @@ impl Log {
 
     /// Returns when [`Log::tick`] has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        let retry = self.trouble.as_ref().filter(|_| !self.pending.is_empty()).map(|trouble| trouble.retry_at);
+        let retry = self.trouble.as_ref().filter(|_| self.waits()).map(|trouble| trouble.retry_at);
         [self.commit_due, self.cursor_due, retry].into_iter().flatten().min()
     }
 
-    /// Notes that something was acknowledged.
+    /// Notes that something was acknowledged, or found missing.
     pub(super) fn acknowledged(&mut self, now: Instant) {
-        if self.cursor_due.is_none() && self.cursor.written() != Some(self.shared.acknowledged()) {
+        self.declare_found(now);
+        if self.cursor_due.is_none() && self.cursor.written() != Some(&self.shared.delivered()) {
             self.cursor_due = Some(now + PAUSE);
+        }
+    }
+
+    /// Writes what the outlets found missing.
+    fn declare_found(&mut self, now: Instant) {
+        let found = self.shared.take_found();
+        if found.is_empty() {
+            return;
+        }
+        for gap in found {
+            let (first, last) = (gap.first(), gap.last());
+            error!(resource = %gap.resource(), first, last, count = gap.count(), cause = %gap.cause(), "observations are lost");
+            // What the broker never takes is counted where it is given up.
+            if matches!(gap.cause(), LossCause::Damaged | LossCause::PowerCut) {
+                self.account.count(gap.resource(), |ledger| ledger.dropped += gap.count());
+            }
+            self.undeclared.add(gap);
+        }
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.retry_at <= now) {
+            self.try_to_write(now);
         }
     }
 
     /// Makes everything written durable.
     pub(super) fn commit(&mut self, now: Instant) {
         self.commit_due = None;
-        if self.written == 0 {
+        if self.written == 0 && self.declared.is_empty() {
             return;
         }
-        let result = self.sync().or_else(|error| {
+        let result = self.sync(now).or_else(|error| {
             let segment = self.active.as_ref().map_or(0, |active| active.header.number);
             warn!(segment, %error, "fsync failed; what it should have made durable is written to another segment");
-            self.write().and_then(|()| self.sync())
+            self.write(now).and_then(|()| self.sync(now))
         });
         match result {
             Ok(()) => {
@@ -139,7 +182,7 @@ impl Log {
     /// Makes durable what is delivered, and reclaims it.
     pub(super) fn save_cursor(&mut self, now: Instant) {
         self.cursor_due = None;
-        if let Err(error) = self.try_to_save_cursor() {
+        if let Err(error) = self.try_to_save_cursor(now) {
             if !self.cursor_refused {
                 warn!(%error, "cannot write what is delivered; a restart would deliver it again");
             }
@@ -149,27 +192,45 @@ impl Log {
         self.report();
     }
 
-    fn try_to_save_cursor(&mut self) -> io::Result<()> {
-        let acked = self.shared.acknowledged();
-        if self.cursor.written() != Some(acked) {
-            let durable = self.shared.newest().map_or(acked, |newest| newest.synced_position());
-            self.cursor.write(&*self.storage, acked, durable)?;
+    /// Makes durable what is delivered, if the disk lets it; otherwise it is tried again.
+    fn note_delivered(&mut self, now: Instant) {
+        let delivered = self.shared.delivered();
+        if self.write_cursor(delivered).is_err() {
+            self.cursor_due = Some(now + PAUSE);
+        }
+    }
+
+    /// What was found missing is declared first: a cursor that has passed the place would never find it again. Only a disk
+    /// that refuses the declaration is not waited for, since what is reclaimed may be the room it lacks.
+    fn try_to_save_cursor(&mut self, now: Instant) -> io::Result<()> {
+        let delivered = self.shared.delivered();
+        self.declare_found(now);
+        if !self.declared.is_empty() {
+            self.commit(now);
+        }
+        self.write_cursor(delivered)
+    }
+
+    fn write_cursor(&mut self, delivered: Spans) -> io::Result<()> {
+        if self.cursor.written() != Some(&delivered) {
+            let durable = self.shared.newest().map_or(Position::ORIGIN, |newest| newest.synced_position());
+            self.cursor.write(&*self.storage, delivered, durable)?;
             self.cursor_refused = false;
         }
-        self.pool.reclaim(acked);
+        self.pool.reclaim();
         Ok(())
     }
 
     pub(super) fn report(&self) {
         let (bytes, segments) = self.pool.usage();
-        self.monitor.store(|store| {
+        self.account.store(|store| {
             store.bytes = bytes;
             store.segments = segments;
         });
     }
 
     fn try_to_write(&mut self, now: Instant) {
-        match self.write() {
+        match self.write(now) {
             Ok(()) => {
                 if let Some(trouble) = &mut self.trouble {
                     trouble.written = true;
@@ -177,11 +238,11 @@ impl Log {
             }
             Err(error) => {
                 self.enter_trouble(&error, now);
-                self.drop_unwritten();
+                self.drop_unwritten(cause_of(&error));
             }
         }
         let unsynced = self.active.as_ref().map_or(0, |active| active.written - active.synced);
-        if self.written == 0 {
+        if self.written == 0 && self.declared.is_empty() {
             return;
         }
         if unsynced >= self.settings.commit_bytes || self.trouble.as_ref().is_some_and(|trouble| trouble.written) {
@@ -191,36 +252,72 @@ impl Log {
         }
     }
 
-    /// Writes everything pending, in as many frames and segments as it takes.
-    fn write(&mut self) -> io::Result<()> {
-        while self.written < self.pending.len() {
+    /// Writes everything pending, in as many frames and segments as it takes: losses first.
+    fn write(&mut self, now: Instant) -> io::Result<()> {
+        while !self.undeclared.is_empty() || self.written < self.pending.len() {
             if self.active.as_ref().is_none_or(|active| active.sealed || active.poisoned) {
-                self.rotate()?;
+                self.rotate(now)?;
             }
-            let Some(active) = &mut self.active else { continue };
-            let waiting = self.pending.get(self.written..).unwrap_or_default();
-            let room = active.header.frames_end() - active.written;
-            match self.encoder.encode(waiting, room) {
-                Encoded::Frame { observations } => {
-                    let frame = self.encoder.seal(active.header.salt, active.written, active.synced);
-                    match active.file.write_at(frame, u64::from(active.written)) {
-                        Ok(()) => {
-                            active.written += saturate(frame.len());
-                            self.accept(observations);
-                        }
-                        Err(error) if is_lack_of_room(&error) => return Err(error),
-                        Err(error) if active.written == active.first => return Err(error),
-                        Err(error) => {
-                            warn!(segment = active.header.number, %error, "write failed; going on in another segment");
-                            active.sealed = true;
-                        }
-                    }
-                }
-                Encoded::NoRoom if active.written == active.first => self.drop_too_long(),
-                Encoded::NoRoom => self.rotate()?,
+            let full = if self.undeclared.is_empty() { self.write_observations()? } else { self.write_losses()? };
+            if full {
+                self.rotate(now)?;
             }
         }
         Ok(())
+    }
+
+    /// Writes one frame of observations; returns whether the segment is full.
+    fn write_observations(&mut self) -> io::Result<bool> {
+        let Some(active) = &self.active else { return Ok(false) };
+        let waiting = self.pending.get(self.written..).unwrap_or_default();
+        let room = active.room();
+        match self.encoder.encode(waiting, room) {
+            Encoded::Frame { observations } => {
+                if self.write_frame()? {
+                    self.accept(observations);
+                }
+                Ok(false)
+            }
+            // In a segment with nothing but what was carried over, there is nowhere it would fit.
+            Encoded::NoRoom if active.written == active.first => {
+                self.drop_too_long();
+                Ok(false)
+            }
+            Encoded::NoRoom => Ok(true),
+        }
+    }
+
+    /// Writes one frame of losses; returns whether the segment is full.
+    fn write_losses(&mut self) -> io::Result<bool> {
+        let Some(active) = &self.active else { return Ok(false) };
+        let count = self.encoder.gaps(self.undeclared.iter(), active.room());
+        if count == 0 {
+            return Ok(true);
+        }
+        if self.write_frame()? {
+            for gap in (0..count).map_while(|_| self.undeclared.pop()) {
+                self.declared.add(gap);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the frame that the encoder holds. `false` when the segment took nothing and is sealed.
+    fn write_frame(&mut self) -> io::Result<bool> {
+        let Some(active) = &mut self.active else { return Ok(false) };
+        let frame = self.encoder.seal(active.header.salt, active.written, active.synced);
+        match active.file.write_at(frame, u64::from(active.written)) {
+            Ok(()) => {
+                active.written += saturate(frame.len());
+                Ok(true)
+            }
+            Err(error) if is_lack_of_room(&error) || active.written == active.first => Err(error),
+            Err(error) => {
+                warn!(segment = active.header.number, %error, "write failed; going on in another segment");
+                active.sealed = true;
+                Ok(false)
+            }
+        }
     }
 
     fn accept(&mut self, observations: usize) {
@@ -229,7 +326,7 @@ impl Log {
         for pending in self.pending.get_mut(self.written..until).unwrap_or_default() {
             if !pending.accepted {
                 pending.accepted = true;
-                self.monitor.count(pending.resource, |ledger| {
+                self.account.count(pending.resource, |ledger| {
                     ledger.accepted += 1;
                     ledger.last_seq = pending.seq;
                 });
@@ -241,16 +338,21 @@ impl Log {
     fn drop_too_long(&mut self) {
         let pending = self.pending.remove(self.written);
         error!(resource = %pending.resource, seq = pending.seq, "an observation is longer than a segment and dropped");
-        self.monitor.count(pending.resource, |ledger| ledger.dropped += 1);
+        self.account.count(pending.resource, |ledger| ledger.dropped += 1);
+        self.undeclared.add_one(pending.resource, pending.seq, pending.observation.t, LossCause::TooLong);
+        self.refused.entry(pending.resource).or_insert(pending.seq);
     }
 
     /// Drops what never was in any segment. What a failed sync left stays: it was accepted, and is bounded.
-    fn drop_unwritten(&mut self) {
-        let (monitor, mut dropped) = (&self.monitor, 0);
+    fn drop_unwritten(&mut self, cause: LossCause) {
+        let (account, undeclared, refused) = (&self.account, &mut self.undeclared, &mut self.refused);
+        let mut dropped = 0;
         self.pending.retain(|pending| {
             if !pending.accepted {
                 dropped += 1;
-                monitor.count(pending.resource, |ledger| ledger.dropped += 1);
+                account.count(pending.resource, |ledger| ledger.dropped += 1);
+                undeclared.add_one(pending.resource, pending.seq, pending.observation.t, cause);
+                refused.entry(pending.resource).or_insert(pending.seq);
             }
             pending.accepted
         });
@@ -259,55 +361,100 @@ impl Log {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self, now: Instant) -> io::Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
         if let Err(error) = active.file.sync() {
             active.poisoned = true;
             self.written = 0;
+            self.undeclared.append(&mut self.declared);
             return Err(error);
         }
         active.synced = active.written;
+        self.declared.clear();
+        if self.undeclared.is_empty() {
+            self.refused.clear();
+        }
         // Counted before the outlet may read it, so that nothing is ever delivered and not yet durable.
         for pending in self.pending.drain(..self.written) {
-            self.monitor.count(pending.resource, |ledger| ledger.durable += 1);
+            self.account.count(pending.resource, |ledger| ledger.durable += 1);
         }
         self.written = 0;
-        self.shared.set_durable(active.header.number, active.synced);
+        self.shared.set_durable(active.header.number, active.synced, now);
         Ok(())
     }
 
     /// Ends the active segment and begins the next. When this fails the active one stays, sealed, and this is tried again.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn rotate(&mut self, now: Instant) -> io::Result<()> {
         if let Some(active) = &mut self.active {
             active.sealed = true;
             if !active.poisoned && active.synced < active.written {
                 let segment = active.header.number;
-                if let Err(error) = self.sync() {
+                if let Err(error) = self.sync(now) {
                     warn!(segment, %error, "fsync failed; what it should have made durable is written to another segment");
                 }
             }
         }
-        if self.shared.oldest().0.is_some_and(|oldest| oldest.end_position() <= self.shared.acknowledged()) {
-            // What is delivered is reclaimed before anything is made or evicted.
-            self.save_cursor(Instant::now());
+        // What is delivered is reclaimed before anything is made or evicted.
+        let nothing_found = self.undeclared.is_empty() && self.declared.is_empty() && !self.shared.has_found();
+        if nothing_found && self.shared.oldest_delivered(1).is_some() {
+            self.note_delivered(now);
         }
-        let active = self.begin_on_a_spare()?;
+        let active = self.begin_on_a_spare(now)?;
         self.next_segment += 1;
         self.encoder.forget_shapes();
         let end = active.written;
         let (number, size) = (active.header.number, active.header.size);
         self.shared.push(Entry { number, size, first: end, end, synced: end });
         self.active = Some(active);
+        self.make_room(now);
         self.report();
         Ok(())
     }
 
+    /// Evicts the oldest segment when the quota leaves no file for the next one. What goes with it is declared and durable
+    /// before it goes, in the segment that has just begun.
+    fn make_room(&mut self, now: Instant) {
+        self.pool.reclaim();
+        while self.settings.when_full == WhenFull::EvictOldest
+            && let Some(oldest) = self.pool.to_evict()
+        {
+            let delivered = self.shared.delivered();
+            self.undeclared.append(&mut lost::with_segment(&*self.storage, &oldest, &delivered, &self.account));
+            if !self.declare(now) {
+                self.late += 1;
+                warn!(segment = oldest.number, times = self.late, "the loss of a segment is declared only after it");
+            }
+            if let Err(error) = self.pool.retire(&oldest) {
+                warn!(segment = oldest.number, %error, "cannot evict a segment");
+                return;
+            }
+        }
+    }
+
+    /// Makes all losses durable if the active segment takes them.
+    fn declare(&mut self, now: Instant) -> bool {
+        let usable = |active: &Active| !active.poisoned;
+        while !self.undeclared.is_empty() && self.active.as_ref().is_some_and(usable) {
+            let before = self.undeclared.len();
+            if !matches!(self.write_losses(), Ok(false)) || self.undeclared.len() == before {
+                return false;
+            }
+        }
+        self.undeclared.is_empty() && (self.declared.is_empty() || self.sync(now).is_ok())
+    }
+
     /// Begins a segment on the first file that can be used. One that cannot is not tried again: the spares before it,
     /// and at last a new one, may be sound.
-    fn begin_on_a_spare(&mut self) -> io::Result<Active> {
+    fn begin_on_a_spare(&mut self, now: Instant) -> io::Result<Active> {
         let mut left = SPARES;
         loop {
-            let spare = self.pool.take()?;
+            let spare = match self.pool.take()? {
+                Some(spare) => spare,
+                None => {
+                    self.make_room(now);
+                    self.pool.take()?.ok_or(io::ErrorKind::QuotaExceeded)?
+                }
+            };
             match self.begin(&spare) {
                 Ok(active) => return Ok(active),
                 Err(error) if is_lack_of_room(&error) => {
@@ -357,18 +504,22 @@ impl Log {
         Ok(Active { header, file, written, synced: written, first: written, sealed: false, poisoned: false })
     }
 
-    /// Returns the last number of each resource that is used up: written, or dropped. One that still waits to be written
-    /// is not: a process killed before that gives it again, and no subscriber sees a gap where nothing was kept.
+    /// Returns the last number of each resource that is used up: durable, or dropped and declared. Any other is not: it
+    /// goes into the segment that begins, and a process that ends before that gives it again, so that no subscriber sees
+    /// a gap where nothing was kept.
     fn numbers_used(&self) -> BTreeMap<Cri, u64> {
         let mut numbers = self.numbers.clone();
-        let waiting = self.pending.iter().rev().filter(|pending| !pending.accepted);
-        numbers.extend(waiting.map(|pending| (pending.resource, pending.seq - 1)));
+        numbers.extend(self.pending.iter().rev().map(|pending| (pending.resource, pending.seq - 1)));
+        for (resource, first) in &self.refused {
+            numbers.entry(*resource).and_modify(|number| *number = (*number).min(first - 1));
+        }
         numbers
     }
 
     fn enter_trouble(&mut self, error: &io::Error, now: Instant) {
         let reason = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk full".to_owned(),
+            io::ErrorKind::QuotaExceeded => "quota spent".to_owned(),
+            io::ErrorKind::StorageFull => "disk full".to_owned(),
             io::ErrorKind::ReadOnlyFilesystem => "read-only".to_owned(),
             _ => error.to_string(),
         };
@@ -377,20 +528,30 @@ impl Log {
             Some(trouble) => {
                 trouble.retry_at = retry_at;
                 trouble.written = false;
+                trouble.cause = cause_of(error);
             }
             None => {
                 error!(reason, "the disk refuses; observations are dropped until it does not");
-                self.trouble = Some(Trouble { dropped: 0, written: false, retry_at });
+                self.trouble = Some(Trouble { dropped: 0, cause: cause_of(error), written: false, retry_at });
             }
         }
-        self.monitor.store(|store| store.trouble = Some(reason));
+        self.account.store(|store| store.trouble = Some(reason));
     }
 
     fn leave_trouble(&mut self) {
         if let Some(trouble) = self.trouble.take_if(|trouble| trouble.written) {
             info!(dropped = trouble.dropped, "the disk accepts observations again");
-            self.monitor.store(|store| store.trouble = None);
+            self.account.store(|store| store.trouble = None);
         }
+    }
+}
+
+fn cause_of(error: &io::Error) -> LossCause {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => LossCause::Quota,
+        io::ErrorKind::StorageFull => LossCause::DiskFull,
+        io::ErrorKind::ReadOnlyFilesystem => LossCause::ReadOnly,
+        _ => LossCause::DiskError,
     }
 }
 

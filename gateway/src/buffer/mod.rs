@@ -1,8 +1,9 @@
-//! Makes observations durable and hands them to deliver, oldest first.
+//! Makes observations durable and hands them to deliver.
 //!
-//! One thread owns the disk. It numbers each observation, writes it at once (*accepted*: survives `kill -9`) and fsyncs
-//! within the commit window (*durable*: survives a power cut); the [`Outlet`] reads durable bytes only, through handles
-//! of its own. What holds after which failure: `gateway/docs/durability.md`. The bytes: `gateway/docs/buffer-format.md`.
+//! Two logs, telemetry and events, each with its own directory, quota and numbering (decision 0005). One thread owns the
+//! disk. It numbers each observation, writes it at once (*accepted*: survives `kill -9`) and fsyncs
+//! within the commit window (*durable*: survives a power cut); an [`Outlet`] reads durable bytes of one lane only, through
+//! handles of its own. What holds after which failure: `gateway/docs/durability.md`. The bytes: `gateway/docs/buffer-format.md`.
 //!
 //! | file | owns |
 //! |---|---|
@@ -10,30 +11,37 @@
 //! | `log.rs` | append, commit, rotate; the disk in trouble |
 //! | `encode.rs`, `format.rs` | records to frames; headers, frames, cursor slots |
 //! | `pool.rs` | files: spare, recycled, evicted |
-//! | `cursor.rs` | what is delivered |
-//! | `outlet.rs`, `scan.rs` | reading |
+//! | `lost.rs`, `missing.rs` | what goes with an evicted segment; what a damaged stretch held |
+//! | `spans.rs`, `cursor.rs` | what is delivered: as a set, and on disk |
+//! | `outlet.rs`, `scan.rs` | reading, in lanes |
 //! | `recover.rs` | what an earlier run left, and the policy for it |
-//! | `shared.rs` | what writer and outlet both know |
+//! | `shared.rs` | what writer and outlets both know, and which lane reads what |
+//! | `account.rs` | what one log tells the monitor |
 //! | `storage.rs` | the disk |
 //!
 //! **Invariants.** A segment found at open is never appended to. A number that was durable is never given again. Nothing
-//! readable is given up except by the quota, and then counted. After a failed fsync nothing is believed of that segment
+//! readable is given up except by the quota, and then it is declared before it goes. No two lanes hand out the same. After a failed fsync nothing is believed of that segment
 //! but what was durable before.
 
+mod account;
 mod cursor;
 mod encode;
 mod format;
 mod log;
+mod lost;
+mod missing;
 mod outlet;
 mod pool;
 mod recover;
 mod scan;
 mod shared;
+mod spans;
 mod storage;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -41,20 +49,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use std::time::Instant;
+
+use ganglion_protocols::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use self::account::Account;
 use self::cursor::Cursor;
 use self::encode::Encoder;
 use self::log::Log;
+use self::lost::Losses;
 use self::pool::Pool;
-use self::shared::Shared;
-use crate::monitor::Monitor;
+use self::shared::{Lane, Shared};
+use self::writer::Served;
+use crate::clock;
+use crate::monitor::{LogName, Monitor};
 use crate::pipeline::Unnumbered;
-use crate::site::Site;
+use crate::site::{BufferSettings, Site, Stream};
 
-pub use self::format::Position;
 pub use self::outlet::{Chunk, Outlet, Stored, StoredShape};
+pub use self::spans::Span;
 pub use self::storage::{Disk, Storage, StorageFile};
 
 /// Segments that `max_bytes` must have room for: the newest two are never reclaimed, and one more takes what comes.
@@ -65,14 +80,34 @@ const INTAKE: usize = 256;
 
 /// An open buffer.
 pub struct Opened {
-    /// Identity of the store: a new one means that numbering began anew.
+    /// What is measured; its backlog goes out in a lane of its own.
+    pub telemetry: Telemetry,
+    /// Alarms and changes of state.
+    pub events: Events,
+    /// Ends when both intakes are closed and all outlets dropped.
+    pub writer: JoinHandle<()>,
+}
+
+/// The log of telemetry.
+pub struct Telemetry {
+    /// Identity of the log: a new one means that numbering began anew.
     pub epoch: u64,
     /// Takes observations. When the last sender is dropped, what is left is committed.
     pub intake: mpsc::Sender<Unnumbered>,
+    /// Hands out what is new.
+    pub live: Outlet,
+    /// Hands out what an outage left behind.
+    pub backfill: Outlet,
+}
+
+/// The log of events.
+pub struct Events {
+    /// Identity of the log: a new one means that numbering began anew.
+    pub epoch: u64,
+    /// Takes events. When the last sender is dropped, what is left is committed.
+    pub intake: mpsc::Sender<Unnumbered>,
     /// Hands them out again.
     pub outlet: Outlet,
-    /// Ends when the intake is closed and the outlet dropped.
-    pub writer: JoinHandle<()>,
 }
 
 /// Why the buffer cannot be opened.
@@ -156,26 +191,79 @@ impl std::error::Error for OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(site: &Arc<Site>, monitor: Arc<Monitor>) -> Result<Opened, OpenError> {
+pub fn open(site: &Arc<Site>, monitor: &Arc<Monitor>) -> Result<Opened, OpenError> {
     let lock = lock(&site.data_dir)?;
-    let dir = site.data_dir.join("buffer");
-    let disk = Disk::new(&dir).map_err(|source| OpenError::DataDir { path: dir, source })?;
-    let (log, outlet) = open_on(disk, site, monitor, fastrand::Rng::new())?;
-    let epoch = log.epoch;
-    let (intake, receiver) = mpsc::channel(INTAKE);
-    let writer = writer::start(log, receiver, lock).map_err(OpenError::Thread)?;
-    Ok(Opened { epoch, intake, outlet, writer })
+    let (telemetry, live, backfill) = {
+        let (log, shelf) = open_in(&site.data_dir, Kind::telemetry(site), monitor)?;
+        (log, shelf.outlet(Lane::Live), shelf.outlet(Lane::Backfill))
+    };
+    let (events, outlet) = {
+        let (log, shelf) = open_in(&site.data_dir, Kind::events(site), monitor)?;
+        (log, shelf.outlet(Lane::Whole))
+    };
+    let (intake, observations) = mpsc::channel(INTAKE);
+    let (event_intake, raised) = mpsc::channel(INTAKE);
+    let telemetry_end = Telemetry { epoch: telemetry.epoch, intake, live, backfill };
+    let events_end = Events { epoch: events.epoch, intake: event_intake, outlet };
+    let served = (Served::new(events, raised), Served::new(telemetry, observations));
+    let writer = writer::start(served, lock).map_err(OpenError::Thread)?;
+    Ok(Opened { telemetry: telemetry_end, events: events_end, writer })
 }
 
-/// Opens the buffer on any storage, without a lock and without the thread.
+/// What tells one log from the other.
+struct Kind {
+    name: LogName,
+    streams: Arc<[Stream]>,
+    directory: String,
+    settings: BufferSettings,
+}
+
+impl Kind {
+    fn telemetry(site: &Site) -> Self {
+        let streams = site.streams.as_slice().into();
+        Self { name: LogName::Telemetry, streams, directory: site.directory.clone(), settings: site.buffer.clone() }
+    }
+
+    fn events(site: &Site) -> Self {
+        let streams = site.event_streams.as_slice().into();
+        let settings = site.event_buffer.clone();
+        Self { name: LogName::Events, streams, directory: site.directory.clone(), settings }
+    }
+}
+
+/// What the outlets of one log are made of.
+struct Shelf {
+    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
+    account: Account,
+}
+
+impl Shelf {
+    fn outlet(&self, lane: Lane) -> Outlet {
+        Outlet::new(lane, Arc::clone(&self.shared), Arc::clone(&self.storage), self.account.clone())
+    }
+}
+
+/// Opens one log in its folder of the data directory.
+fn open_in(data_dir: &Path, kind: Kind, monitor: &Arc<Monitor>) -> Result<(Log, Shelf), OpenError> {
+    let dir = data_dir.join(match kind.name {
+        LogName::Telemetry => "buffer",
+        LogName::Events => "events",
+    });
+    let disk = Disk::new(&dir).map_err(|source| OpenError::DataDir { path: dir, source })?;
+    open_on(disk, kind, monitor, fastrand::Rng::new(), (clock::now(), Instant::now()))
+}
+
+/// Opens one log on any storage, without a lock and without the thread.
 fn open_on(
     storage: impl Storage + 'static,
-    site: &Arc<Site>,
-    monitor: Arc<Monitor>,
+    kind: Kind,
+    monitor: &Arc<Monitor>,
     mut rng: fastrand::Rng,
-) -> Result<(Log, Outlet), OpenError> {
+    (t, now): (Timestamp, Instant),
+) -> Result<(Log, Shelf), OpenError> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
-    let mut settings = site.buffer.clone();
+    let Kind { name, streams, directory, mut settings } = kind;
     if settings.segment_bytes < format::PAGE {
         return Err(OpenError::SegmentBytes { got: settings.segment_bytes, least: format::PAGE });
     }
@@ -185,48 +273,54 @@ fn open_on(
         return Err(OpenError::Quota { max_bytes: settings.max_bytes, least });
     }
 
-    let recovered = recover::recover(&*storage, settings.segment_bytes)?;
+    let account = Account::new(Arc::clone(monitor), name);
+    let recovered = recover::recover(&*storage, settings.segment_bytes, t)?;
     let epoch = recovered.epoch.unwrap_or_else(|| rng.u64(1..));
     let mut numbers = recovered.numbers;
-    for stream in &site.streams {
+    for stream in streams.iter() {
         let last_seq = *numbers.entry(stream.resource).or_insert(0);
-        monitor.count(stream.resource, |ledger| ledger.last_seq = last_seq);
+        account.count(stream.resource, |ledger| ledger.last_seq = last_seq);
     }
-    monitor.opened(epoch);
-    let shared = Arc::new(Shared::new(recovered.segments, recovered.acked));
+    account.store(|store| store.epoch = format!("{epoch:016x}"));
+    let shared = Arc::new(Shared::new(recovered.segments, recovered.delivered, now));
     let pool = Pool::new(
         Arc::clone(&storage),
         Arc::clone(&shared),
-        Arc::clone(&monitor),
         settings.segment_bytes,
         settings.max_bytes,
         recovered.spares,
     );
-    let outlet = Outlet::new(Arc::clone(&shared), Arc::clone(&storage), Arc::clone(&monitor));
+    let shelf = Shelf { shared: Arc::clone(&shared), storage: Arc::clone(&storage), account: account.clone() };
+    let mut undeclared = Losses::default();
+    recovered.lost.into_iter().for_each(|gap| undeclared.add(gap));
     let log = Log {
         storage,
         shared,
-        monitor,
+        account,
         settings,
         epoch,
         rng,
         numbers,
         next_segment: recovered.next_segment,
-        encoder: Encoder::new(Arc::clone(site)),
+        encoder: Encoder::new(streams, directory),
         pool,
         cursor: Cursor::new(epoch, recovered.cursor),
         active: None,
         pending: Vec::new(),
         written: 0,
+        undeclared,
+        declared: Losses::default(),
+        refused: BTreeMap::new(),
+        late: 0,
         commit_due: None,
         cursor_due: None,
         cursor_refused: false,
         trouble: None,
     };
     log.report();
-    let snapshot = log.monitor.snapshot().store;
-    info!(epoch = format!("{epoch:016x}"), bytes = snapshot.bytes, segments = snapshot.segments, "buffer open");
-    Ok((log, outlet))
+    let (bytes, segments) = shelf.account.store(|store| (store.bytes, store.segments));
+    info!(log = ?name, epoch = format!("{epoch:016x}"), bytes, segments, "buffer open");
+    Ok((log, shelf))
 }
 
 /// Takes the lock file of a data directory and writes this process's number into it.

@@ -1,19 +1,21 @@
-//! The reading end of the buffer: durable observations, oldest first.
+//! The reading end of the buffer: durable observations of one lane, oldest first.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ganglion_protocols::record::Record;
-use ganglion_protocols::{Clock, Cri, Reading, Timestamp};
+use ganglion_protocols::{Clock, Cri, Gap, LossCause, Reading, Timestamp};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::account::Account;
 use super::format::{HEADER_LEN, Position, saturate};
+use super::missing::Missing;
 use super::scan::{SegmentError, SegmentReader, Shapes, Step, records};
-use super::shared::{Shared, View};
+use super::shared::{Lane, Shared, Territory, View};
+use super::spans::Span;
 use super::storage::Storage;
-use crate::monitor::Monitor;
 use crate::site::NamedProperty;
 
 /// Bytes of records after which a chunk is complete.
@@ -25,13 +27,15 @@ const TRIES_GONE: u32 = 5;
 /// How often a segment is tried that the disk does not hand out: what lies behind a bad sector shall not wait for ever.
 const TRIES: u32 = 300;
 
-/// Durable observations in the order of their writing.
+/// A stretch of the log with the durable observations in it, in the order of their writing.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chunk {
-    /// The place behind them, for [`Outlet::acknowledge`].
-    pub end: Position,
-    /// At least one.
+    /// The stretch, for [`Outlet::acknowledge`].
+    pub span: Span,
+    /// None where the stretch holds nothing readable.
     pub observations: Vec<Stored>,
+    /// Losses declared in the stretch.
+    pub gaps: Vec<Gap>,
 }
 
 /// One durable observation.
@@ -62,15 +66,19 @@ pub struct StoredShape {
     pub properties: Arc<[NamedProperty]>,
 }
 
-/// Hands out what is durable and takes back what is delivered. The writer goes on until it is dropped, so that the last
-/// acknowledgements of a drain are kept.
+/// Hands out what is durable in one lane and takes back what is delivered. The writer goes on until the last outlet of
+/// its log is dropped, so that the last acknowledgements of a drain are kept.
 pub struct Outlet {
+    lane: Lane,
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
-    monitor: Arc<Monitor>,
+    account: Account,
+    /// Where the stretch begins that was read and not returned.
+    from: Position,
     at: Position,
     /// Damage before this has been reported.
     reported: Position,
+    missing: Missing,
     open: Option<Open>,
     /// Nothing is tried before this. A field, so that cancelling [`Outlet::next`] shortens no pause.
     retry_at: Option<Instant>,
@@ -84,18 +92,31 @@ struct Open {
     number: u64,
     reader: SegmentReader,
     shapes: Shapes,
-    /// Shapes before this are known.
+    /// Shapes and numbers before this are known.
     learned: u32,
 }
 
 impl Outlet {
-    pub(super) fn new(shared: Arc<Shared>, storage: Arc<dyn Storage>, monitor: Arc<Monitor>) -> Self {
-        let at = shared.acknowledged();
-        Self { shared, storage, monitor, at, reported: at, open: None, retry_at: None, failures: 0, refused: None }
+    pub(super) fn new(lane: Lane, shared: Arc<Shared>, storage: Arc<dyn Storage>, account: Account) -> Self {
+        shared.enter(lane);
+        Self {
+            lane,
+            shared,
+            storage,
+            account,
+            from: Position::ORIGIN,
+            at: Position::ORIGIN,
+            reported: Position::ORIGIN,
+            missing: Missing::default(),
+            open: None,
+            retry_at: None,
+            failures: 0,
+            refused: None,
+        }
     }
 
     /// Waits for durable observations after those already returned. Returns `None` when there will be none: the intake
-    /// is closed and everything durable has been returned.
+    /// is closed and everything durable of this lane has been returned.
     ///
     /// Cancel-safe: nothing is taken before it is returned.
     pub async fn next(&mut self) -> Option<Chunk> {
@@ -106,9 +127,10 @@ impl Outlet {
             }
             // Asked first: what became durable before the close is then read below.
             let closed = self.shared.is_closed();
-            match self.try_next() {
+            match self.try_next(Instant::now().into_std()) {
                 Ok(Some(chunk)) => return Some(chunk),
                 Ok(None) if closed => return None,
+                Ok(None) if self.lane == Lane::Backfill => self.shared.older.notified().await,
                 Ok(None) => self.shared.more.notified().await,
                 Err(error) => {
                     self.failed(&error);
@@ -118,35 +140,94 @@ impl Outlet {
         }
     }
 
-    /// Says that everything before `up_to` is delivered and may be reclaimed.
-    pub fn acknowledge(&self, up_to: Position) {
-        self.shared.acknowledge(up_to);
+    /// Says that a stretch is delivered and may be reclaimed.
+    pub fn acknowledge(&self, span: Span) {
+        self.shared.acknowledge(span);
     }
 
-    /// Goes back to the first unacknowledged observation.
+    /// Declares observations lost that were handed out and can never be delivered. The cursor passes their place only
+    /// when the declaration is durable.
+    pub fn declare_lost(&self, gaps: impl IntoIterator<Item = Gap>) {
+        self.shared.report(gaps);
+    }
+
+    /// Begins a connection at the first undelivered observation of this lane. The live lane of a log is to begin before
+    /// its backfill.
     pub fn rewind(&mut self) {
-        self.at = self.shared.acknowledged();
+        self.rewind_at(Instant::now().into_std());
+    }
+
+    pub(super) fn rewind_at(&mut self, now: std::time::Instant) {
+        self.shared.begin(self.lane, now);
+        (self.from, self.at) = (Position::ORIGIN, Position::ORIGIN);
+        self.missing.leave();
+        self.open = None;
+    }
+
+    /// Says whether nothing of the whole log is left to deliver, in whatever lane.
+    #[must_use]
+    pub fn is_all_delivered(&self) -> bool {
+        self.shared.is_all_delivered()
     }
 
     /// Returns the next chunk if there is one.
-    pub(super) fn try_next(&mut self) -> io::Result<Option<Chunk>> {
+    pub(super) fn try_next(&mut self, now: std::time::Instant) -> io::Result<Option<Chunk>> {
         loop {
+            let Some(Territory { from, to }) = self.shared.territory(self.lane, self.at, now) else { return Ok(None) };
+            if from != self.at {
+                self.resolve()?;
+                self.missing.leave();
+                self.open = None;
+                (self.from, self.at) = (from, from);
+            }
+            let within = |end: u32| match to {
+                Some(to) if to.segment == self.at.segment => end.min(to.offset),
+                _ => end,
+            };
             match self.shared.view(self.at) {
                 View::Nothing => return Ok(None),
-                View::Gone { next } => self.at = next,
-                View::Readable { end, synced, next } => {
-                    if self.at.offset < end {
-                        if let Some(chunk) = self.read(end, synced)? {
-                            return Ok(Some(chunk));
-                        }
-                    } else if let Some(next) = next {
-                        self.at = Position::start_of(next);
-                    } else {
-                        return Ok(None);
+                View::Gone { next } if to.is_none_or(|to| next < to) => self.at = next,
+                View::Readable { end, synced, .. } if self.at.offset < within(end) => {
+                    if let Some(chunk) = self.read(within(end), synced)? {
+                        self.shared.take(self.lane, chunk.span);
+                        self.shared.report(self.missing.take());
+                        return Ok(Some(chunk));
                     }
                 }
+                View::Readable { next: Some(next), .. } if to.is_none_or(|to| Position::start_of(next) < to) => {
+                    self.at = Position::start_of(next);
+                }
+                View::Gone { .. } | View::Readable { .. } => return Ok(None),
             }
         }
+    }
+
+    /// Looks behind the lane's territory for the numbers that follow a damaged stretch at its end.
+    fn resolve(&mut self) -> io::Result<()> {
+        let mut at = self.at;
+        while self.missing.suspects() {
+            let View::Readable { end, next, .. } = self.shared.view(at) else { break };
+            let Ok(mut reader) = SegmentReader::open(&*self.storage, at.segment) else { break };
+            let mut resources = Shapes::default();
+            let mut place = HEADER_LEN;
+            while self.missing.suspects() {
+                place = match reader.step(place, end)? {
+                    Step::End => break,
+                    Step::Hole { next, .. } => next,
+                    Step::Frame { records: frame, next, .. } => {
+                        resources.learn_all(frame);
+                        if place >= at.offset {
+                            note(frame, &resources, &mut self.missing);
+                        }
+                        next
+                    }
+                };
+            }
+            let Some(next) = next else { break };
+            at = Position::start_of(next);
+        }
+        self.shared.report(self.missing.take());
+        Ok(())
     }
 
     /// Reads on in the present segment; `None` when no observation came of it, and then it is `at` that has moved, or
@@ -172,26 +253,27 @@ impl Outlet {
                 }
             },
         };
-        open.learn_to(self.at.offset)?;
+        open.learn_to(self.at.offset, &mut self.missing)?;
 
-        let mut observations = Vec::new();
-        let mut bytes = 0;
+        let (mut observations, mut gaps) = (Vec::new(), Vec::new());
+        let (mut bytes, mut damaged) = (0, false);
         while bytes < CHUNK_BYTES {
             let step = match open.reader.step(self.at.offset, end) {
                 Ok(step) => step,
                 // What was read before it is handed out first; the next call gets the error again.
-                Err(_) if !observations.is_empty() => break,
+                Err(_) if !observations.is_empty() || damaged => break,
                 // An evicted segment is no longer asked for. Any other is opened anew: a handle may be stale for ever.
                 Err(error) => return Err(error),
             };
+            // An evicted segment is written over while it is read here: what seems damaged is not, and the shapes that name
+            // its observations may be those of the next.
+            if self.is_evicted() {
+                break;
+            }
             match step {
                 Step::End => break,
                 Step::Hole { next, .. } => {
-                    // An evicted segment is written over while it is read here. That is no damage.
-                    if self.is_evicted() {
-                        break;
-                    }
-                    self.report_hole(next, synced);
+                    damaged |= self.report_hole(next, synced);
                     self.at.offset = next;
                 }
                 Step::Frame { records: frame, next, .. } => {
@@ -199,18 +281,10 @@ impl Outlet {
                         break;
                     }
                     bytes += frame.len();
-                    let unnamed = take_frame(frame, &mut open.shapes, self.at, &mut observations);
-                    // Of what was not durable at a power cut, the shapes may be lost: recovery has said so. Those of an
-                    // evicted segment are written over first.
-                    if unnamed > 0 && self.at.offset < synced && !self.is_evicted() {
-                        let Position { segment, offset } = self.at;
-                        error!(
-                            segment,
-                            offset,
-                            observations = unnamed,
-                            "both records that name these observations are damaged"
-                        );
-                    }
+                    let durable = self.at.offset < synced;
+                    let mut taken =
+                        Taken { observations: &mut observations, gaps: &mut gaps, missing: &mut self.missing };
+                    taken.frame(frame, &mut open.shapes, self.at, durable);
                     self.at.offset = next;
                 }
             }
@@ -218,24 +292,37 @@ impl Outlet {
         self.succeeded();
         open.learned = open.learned.max(self.at.offset);
         self.open = Some(open);
-        Ok((!observations.is_empty()).then_some(Chunk { end: self.at, observations }))
+        // A stretch of nothing but damage is handed out too: nobody else would acknowledge it.
+        if observations.is_empty() && gaps.is_empty() && !damaged {
+            return Ok(None);
+        }
+        let span = Span { from: self.from, to: self.at };
+        self.from = self.at;
+        Ok(Some(Chunk { span, observations, gaps }))
     }
 
-    /// Says whether the quota has taken the segment: its file may hold another by now, and no damage is meant.
+    /// Says whether the quota has taken the segment: its file may hold another by now.
     fn is_evicted(&self) -> bool {
         !matches!(self.shared.view(self.at), View::Readable { .. })
     }
 
-    fn report_hole(&mut self, next: u32, synced: u32) {
+    /// Reports a stretch without a frame; returns whether it should have one.
+    fn report_hole(&mut self, next: u32, synced: u32) -> bool {
         let (segment, from) = (self.at.segment, self.at.offset);
         let end = Position { segment, offset: next };
         // Holes past `synced` are what a power cut left; recovery has said so.
-        if from < synced && end > self.reported {
+        if from >= synced {
+            self.missing.hole(LossCause::PowerCut);
+            return false;
+        }
+        self.missing.hole(LossCause::Damaged);
+        if end > self.reported {
             let bytes = next - from;
             error!(segment, from, bytes, "a stretch of the buffer is damaged and skipped");
-            self.monitor.store(|store| store.damaged_bytes += u64::from(bytes));
+            self.account.store(|store| store.damaged_bytes += u64::from(bytes));
             self.reported = end;
         }
+        true
     }
 
     /// A disk that refuses for a while has lost nothing, so it is asked until it answers or the quota takes the segment.
@@ -268,7 +355,8 @@ impl Outlet {
     fn skip_segment(&mut self, end: u32, reason: &str) {
         let (segment, bytes) = (self.at.segment, end.saturating_sub(self.at.offset));
         error!(segment, bytes, reason, "a segment of the buffer cannot be read and is skipped");
-        self.monitor.store(|store| store.damaged_bytes += u64::from(bytes));
+        self.account.store(|store| store.damaged_bytes += u64::from(bytes));
+        self.missing.hole(LossCause::Damaged);
         self.at.offset = end;
     }
 }
@@ -280,12 +368,13 @@ impl Drop for Outlet {
 }
 
 impl Open {
-    /// Learns the shapes of the frames before `offset`, for a reader that begins in the middle.
-    fn learn_to(&mut self, offset: u32) -> io::Result<()> {
+    /// Learns the shapes and numbers of the frames before `offset`, for a reader that begins in the middle.
+    fn learn_to(&mut self, offset: u32, missing: &mut Missing) -> io::Result<()> {
         while self.learned < offset {
             self.learned = match self.reader.step(self.learned, offset)? {
                 Step::Frame { records, next, .. } => {
                     self.shapes.learn_all(records);
+                    note(records, &self.shapes, missing);
                     next
                 }
                 Step::Hole { next, .. } => next,
@@ -296,22 +385,60 @@ impl Open {
     }
 }
 
-/// Takes the observations of a frame and returns how many have no name, their shapes being lost.
-fn take_frame(frame: &[u8], shapes: &mut Shapes, at: Position, observations: &mut Vec<Stored>) -> u32 {
-    let mut unnamed = 0_u32;
-    for record in records(frame) {
-        match record {
-            Ok(Record::Shape(shape)) => shapes.learn(&shape),
-            Ok(Record::LastSeq { .. }) => {}
-            Ok(Record::Observation(observation)) => match shapes.join(&observation) {
-                Some(stored) => observations.push(stored),
-                None => unnamed += 1,
-            },
-            Err(error) => {
-                let (segment, offset, bytes) = (at.segment, at.offset, saturate(frame.len()));
-                error!(segment, offset, bytes, %error, "the rest of a frame holds no record of this edition");
+/// What a chunk takes from its frames.
+struct Taken<'a> {
+    observations: &'a mut Vec<Stored>,
+    gaps: &'a mut Vec<Gap>,
+    missing: &'a mut Missing,
+}
+
+impl Taken<'_> {
+    /// Takes what a frame holds. Of one that was not `durable` at a power cut, the shapes may be lost: recovery has said so.
+    fn frame(&mut self, frame: &[u8], shapes: &mut Shapes, at: Position, durable: bool) {
+        let mut unnamed = 0_u32;
+        for record in records(frame) {
+            match record {
+                Ok(Record::Shape(shape)) => shapes.learn(&shape),
+                Ok(Record::LastSeq { resource, seq }) => self.missing.carried(resource, seq),
+                Ok(Record::Gap(gap)) => {
+                    self.missing.declared(&gap);
+                    self.gaps.push(gap);
+                }
+                Ok(Record::Observation(observation)) => match shapes.join(&observation) {
+                    Some(stored) => {
+                        self.missing.observed(stored.shape.resource, stored.seq, stored.t);
+                        self.observations.push(stored);
+                    }
+                    None => {
+                        unnamed += 1;
+                        self.missing.hole(if durable { LossCause::Damaged } else { LossCause::PowerCut });
+                    }
+                },
+                Err(error) => {
+                    let (segment, offset, bytes) = (at.segment, at.offset, saturate(frame.len()));
+                    error!(segment, offset, bytes, %error, "the rest of a frame holds no record of this edition");
+                }
             }
         }
+        if unnamed > 0 && durable {
+            let (segment, offset) = (at.segment, at.offset);
+            error!(segment, offset, observations = unnamed, "both records that name these observations are damaged");
+        }
     }
-    unnamed
+}
+
+/// Notes the numbers in a frame whose shapes are known.
+fn note(frame: &[u8], shapes: &Shapes, missing: &mut Missing) {
+    for record in records(frame) {
+        match record {
+            Ok(Record::Observation(observation)) => {
+                if let Some(shape) = shapes.get(observation.shape) {
+                    missing.observed(shape.resource, observation.seq, observation.t);
+                }
+            }
+            Ok(Record::LastSeq { resource, seq }) => missing.carried(resource, seq),
+            Ok(Record::Gap(gap)) => missing.declared(&gap),
+            Ok(Record::Shape(_)) | Err(_) => {}
+        }
+    }
 }

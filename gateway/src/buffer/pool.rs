@@ -1,21 +1,17 @@
 //! The files of segments: made, kept spare, recycled, evicted. Their number is bounded by the quota.
 //!
 //! A segment is filled with zeros once and then only written over, so that an fsync need not touch the file system's
-//! journal. Up to [`SPARES`] empty ones are kept: the reserve for a disk that others have filled.
+//! journal. Up to [`SPARES`] empty ones are kept: the reserve for a disk that others have filled, and what the next segment
+//! is made of before the oldest is evicted.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use ganglion_protocols::record::Record;
-use ganglion_protocols::{Cri, Timestamp};
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::format::{Position, segment_name};
-use super::scan::{SegmentReader, Shapes, Step, records};
+use super::format::segment_name;
 use super::shared::{Entry, Shared};
 use super::storage::{Storage, StorageFile};
-use crate::monitor::Monitor;
 
 /// Empty segments kept.
 pub(super) const SPARES: usize = 2;
@@ -30,7 +26,6 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 pub(super) struct Pool {
     storage: Arc<dyn Storage>,
     shared: Arc<Shared>,
-    monitor: Arc<Monitor>,
     segment_bytes: u32,
     max_bytes: u64,
     spares: Vec<String>,
@@ -44,12 +39,11 @@ impl Pool {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         shared: Arc<Shared>,
-        monitor: Arc<Monitor>,
         segment_bytes: u32,
         max_bytes: u64,
         spares: Vec<String>,
     ) -> Self {
-        Self { storage, shared, monitor, segment_bytes, max_bytes, spares, made: 0, no_room: false }
+        Self { storage, shared, segment_bytes, max_bytes, spares, made: 0, no_room: false }
     }
 
     /// Returns the bytes of all segments, spares included, and how many segments hold something undelivered.
@@ -58,20 +52,19 @@ impl Pool {
         (bytes + self.spares.len() as u64 * u64::from(self.segment_bytes), undelivered)
     }
 
-    /// Returns the name of an empty file of a segment's size. The oldest segment is evicted when the quota allows no more
-    /// files, and only then: a full disk takes nothing away.
-    pub(super) fn take(&mut self) -> io::Result<String> {
+    /// Returns the name of an empty file of a segment's size, or `None` when the quota allows no more files.
+    pub(super) fn take(&mut self) -> io::Result<Option<String>> {
         self.no_room = false;
         if let Some(name) = self.spares.pop() {
-            return Ok(name);
+            return Ok(Some(name));
         }
-        while !self.may_grow() && self.shared.oldest().1 > KEPT {
-            self.evict()?;
-            if let Some(name) = self.spares.pop() {
-                return Ok(name);
-            }
-        }
-        self.make()
+        if self.may_grow() { self.make().map(Some) } else { Ok(None) }
+    }
+
+    /// Returns the segment that has to go before another can be begun after this one, if there has to be one.
+    pub(super) fn to_evict(&self) -> Option<Entry> {
+        let (oldest, count) = self.shared.oldest();
+        oldest.filter(|_| self.spares.is_empty() && !self.may_grow() && count > KEPT)
     }
 
     /// Takes back a file that [`Pool::take`] returned and nothing was made of.
@@ -99,14 +92,14 @@ impl Pool {
         }
     }
 
-    /// Takes away the segments before `delivered`, which the cursor on disk must hold already.
-    pub(super) fn reclaim(&mut self, delivered: Position) {
-        while let (Some(oldest), count) = self.shared.oldest()
-            && count > KEPT
-            && oldest.end_position() <= delivered
+    /// Takes away the oldest segments while they are delivered, which the cursor on disk must say already. One between two
+    /// undelivered ones goes only when the quota needs it: the one before it then ends where its own frames do.
+    pub(super) fn reclaim(&mut self) {
+        while let Some(entry) = self.shared.oldest_delivered(KEPT)
+            && (self.shared.oldest().0 == Some(entry) || self.to_evict().is_some())
         {
-            if let Err(error) = self.retire() {
-                warn!(segment = oldest.number, %error, "cannot reclaim a segment");
+            if let Err(error) = self.retire(&entry) {
+                warn!(segment = entry.number, %error, "cannot reclaim a segment");
                 return;
             }
         }
@@ -133,29 +126,17 @@ impl Pool {
         made
     }
 
-    /// Makes a spare of the oldest segment, or removes it when there are enough or its size is another.
-    fn retire(&mut self) -> io::Result<()> {
+    /// Makes a spare of a segment, or removes it when there are enough or its size is another.
+    pub(super) fn retire(&mut self, entry: &Entry) -> io::Result<()> {
         let spare = self.spare_name();
-        let recycle = |entry: &Entry, spares: &[String]| entry.size == self.segment_bytes && spares.len() < SPARES;
-        let mut recycled = false;
-        self.shared.take_oldest(|entry| {
-            let name = segment_name(entry.number);
-            recycled = recycle(entry, &self.spares);
-            if recycled { self.storage.rename(&name, &spare) } else { self.storage.remove(&name) }
+        let recycle = entry.size == self.segment_bytes && self.spares.len() < SPARES;
+        let name = segment_name(entry.number);
+        self.shared.take_segment(entry.number, || {
+            if recycle { self.storage.rename(&name, &spare) } else { self.storage.remove(&name) }
         })?;
-        if recycled {
+        if recycle {
             self.spares.push(spare);
         }
-        Ok(())
-    }
-
-    /// Gives up the oldest segment with all it holds.
-    fn evict(&mut self) -> io::Result<()> {
-        let Some(oldest) = self.shared.oldest().0 else { return Ok(()) };
-        let undelivered = self.shared.acknowledged();
-        let lost = Lost::of(&*self.storage, &oldest, undelivered);
-        self.retire()?;
-        lost.report(&oldest, &self.monitor);
         Ok(())
     }
 
@@ -179,69 +160,4 @@ fn fill(file: &dyn StorageFile, size: u32) -> io::Result<()> {
         at += zeros.len() as u64;
     }
     Ok(())
-}
-
-/// What an evicted segment held that was not delivered.
-#[derive(Default)]
-struct Lost {
-    by_resource: BTreeMap<Cri, u64>,
-    span: Option<(Timestamp, Timestamp)>,
-}
-
-impl Lost {
-    fn of(storage: &dyn Storage, entry: &Entry, undelivered: Position) -> Self {
-        let mut lost = Self::default();
-        let Ok(mut reader) = SegmentReader::open(storage, entry.number) else {
-            if (Position { segment: entry.number, offset: entry.end }) > undelivered {
-                let segment = entry.number;
-                error!(
-                    segment,
-                    "the buffer's quota is spent: its oldest segment is given up, unreadable and so uncounted"
-                );
-            }
-            return lost;
-        };
-        let mut shapes = Shapes::default();
-        let mut at = Position::start_of(entry.number);
-        loop {
-            match reader.step(at.offset, entry.end) {
-                Err(error) => {
-                    let (segment, offset) = (entry.number, at.offset);
-                    error!(segment, offset, %error, "the rest of a segment that is given up cannot be read nor counted");
-                    return lost;
-                }
-                Ok(Step::End) => return lost,
-                Ok(Step::Hole { next, .. }) => at.offset = next,
-                Ok(Step::Frame { records: frame, next, .. }) => {
-                    shapes.learn_all(frame);
-                    if at >= undelivered {
-                        lost.note(frame, &shapes);
-                    }
-                    at.offset = next;
-                }
-            }
-        }
-    }
-
-    fn note(&mut self, frame: &[u8], shapes: &Shapes) {
-        for record in records(frame) {
-            if let Ok(Record::Observation(observation)) = record
-                && let Some(shape) = shapes.get(observation.shape)
-            {
-                *self.by_resource.entry(shape.resource).or_default() += 1;
-                let (first, last) = self.span.unwrap_or((observation.t, observation.t));
-                self.span = Some((first.min(observation.t), last.max(observation.t)));
-            }
-        }
-    }
-
-    fn report(&self, entry: &Entry, monitor: &Monitor) {
-        for (resource, count) in &self.by_resource {
-            monitor.count(*resource, |ledger| ledger.dropped += count);
-        }
-        if let Some((first, last)) = self.span {
-            let (segment, observations) = (entry.number, self.by_resource.values().sum::<u64>());
-            error!(segment, observations, %first, %last, "the buffer's quota is spent: its oldest segment is given up undelivered");
-        }
-    }
 }

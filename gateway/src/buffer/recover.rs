@@ -11,12 +11,13 @@
 //! 4. Numbering goes on from the highest number in the newest two segments, each of which repeats the numbers of all
 //!    resources at its start. Where durable observations of the newest were destroyed, as many numbers are skipped as
 //!    can have been given in them, so that none is given twice.
-//! 5. The outlet begins at the cursor.
+//!    What is skipped is declared lost.
+//! 5. What the cursor names is delivered.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ganglion_protocols::Cri;
 use ganglion_protocols::record::Record;
+use ganglion_protocols::{Cri, Gap, LossCause, Timestamp};
 use tracing::{error, info, warn};
 
 use super::OpenError;
@@ -26,6 +27,7 @@ use super::format::{
 };
 use super::scan::{SegmentError, SegmentReader, Step, records};
 use super::shared::Entry;
+use super::spans::{Span, Spans};
 use super::storage::Storage;
 
 /// What was found.
@@ -39,12 +41,14 @@ pub(super) struct Recovered {
     pub(super) next_segment: u64,
     pub(super) spares: Vec<String>,
     pub(super) cursor: Option<CursorSlot>,
-    /// Everything before is delivered.
-    pub(super) acked: Position,
+    /// What is delivered.
+    pub(super) delivered: Spans,
+    /// Numbers that nobody will ever see.
+    pub(super) lost: Vec<Gap>,
 }
 
 /// See the module.
-pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recovered, OpenError> {
+pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32, now: Timestamp) -> Result<Recovered, OpenError> {
     let io = |source| OpenError::Disk { doing: "list the buffer", source };
     let names = storage.list().map_err(io)?;
     // Renames of a killed process are in memory only until now. A read-only disk may refuse this and has none.
@@ -86,7 +90,18 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32) -> Result<Recov
         }
     }
     headers.sort_unstable_by_key(|header| header.number);
-    Ok(assemble(storage, &headers, &Unread { numbers: unreadable, withheld }, spares, slot, segment_bytes))
+    let unread = Unread { numbers: unreadable, withheld };
+    let mut recovered = assemble(storage, &headers, &unread, slot, segment_bytes, now);
+    recovered.spares = spares;
+    Ok(recovered)
+}
+
+/// What the records say of the numbering.
+#[derive(Default)]
+struct Numbers {
+    last: BTreeMap<Cri, u64>,
+    /// Latest time of measurement.
+    latest: Option<Timestamp>,
 }
 
 /// Segments whose headers are not known.
@@ -100,17 +115,18 @@ fn assemble(
     storage: &dyn Storage,
     headers: &[SegmentHeader],
     unread: &Unread,
-    spares: Vec<String>,
     slot: Option<CursorSlot>,
     segment_bytes: u32,
+    now: Timestamp,
 ) -> Recovered {
     let newest = headers.last().copied();
     let epoch = newest.map(|header| header.epoch);
     let slot = slot.filter(|slot| Some(slot.epoch) == epoch);
-    let proven = slot.map_or(Position { segment: 0, offset: 0 }, |slot| slot.durable);
+    let proven = slot.as_ref().map_or(Position::ORIGIN, |slot| slot.durable);
 
-    let mut numbers = BTreeMap::new();
+    let mut numbers = Numbers::default();
     let mut numbered = false;
+    let mut lost = Vec::new();
     let mut segments = VecDeque::new();
     let mut destroyed = 0;
     for (place, header) in headers.iter().enumerate() {
@@ -177,21 +193,27 @@ fn assemble(
             skipped = destroyed,
             "durable observations are destroyed or not read; numbers that they may have had are skipped"
         );
-        numbers.values_mut().for_each(|number| *number += destroyed);
+        let span = (numbers.latest.unwrap_or(now), now);
+        for (resource, number) in &mut numbers.last {
+            lost.extend(Gap::whole(*resource, (*number + 1, *number + destroyed), span, LossCause::Damaged));
+            *number += destroyed;
+        }
     }
     if newest.is_some() && !numbered {
         error!("the numbers of all resources are damaged; the store gets a new epoch");
     }
     let first = segments.front().map_or(Position::start_of(highest + 1), |entry| Position::start_of(entry.number));
-    let acked = slot.map_or(first, |slot| slot.acked.max(first));
+    let mut delivered = slot.as_ref().map(|slot| slot.delivered.clone()).unwrap_or_default();
+    delivered.add(Span { from: Position::ORIGIN, to: first });
     Recovered {
         epoch: epoch.filter(|_| numbered),
         segments,
-        numbers,
+        numbers: numbers.last,
         next_segment: highest + 1,
-        spares,
+        spares: Vec::new(),
         cursor: slot,
-        acked,
+        delivered,
+        lost,
     }
 }
 
@@ -233,7 +255,7 @@ impl Scan {
         Self { refused: Some(error), ..Self::new() }
     }
 
-    fn of(reader: &mut SegmentReader, end: u32, numbers: &mut BTreeMap<Cri, u64>) -> Self {
+    fn of(reader: &mut SegmentReader, end: u32, numbers: &mut Numbers) -> Self {
         let mut scan = Self::new();
         let mut resources = BTreeMap::new();
         let mut at = HEADER_LEN;
@@ -282,7 +304,7 @@ impl Scan {
 }
 
 /// Raises `numbers` by what a frame says; returns how many observations have no name.
-fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut BTreeMap<Cri, u64>) -> u64 {
+fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut Numbers) -> u64 {
     let mut unnamed = 0;
     for record in records(frame) {
         let (resource, seq) = match record {
@@ -291,17 +313,21 @@ fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut 
                 continue;
             }
             Ok(Record::LastSeq { resource, seq }) => (resource, seq),
-            Ok(Record::Observation(observation)) => match resources.get(&observation.shape.0) {
-                Some(resource) => (*resource, observation.seq),
-                None => {
-                    unnamed += 1;
-                    continue;
+            Ok(Record::Gap(gap)) => (gap.resource(), gap.last()),
+            Ok(Record::Observation(observation)) => {
+                numbers.latest = numbers.latest.max(Some(observation.t));
+                match resources.get(&observation.shape.0) {
+                    Some(resource) => (*resource, observation.seq),
+                    None => {
+                        unnamed += 1;
+                        continue;
+                    }
                 }
-            },
+            }
             // The outlet reports it when it gets there.
             Err(_) => break,
         };
-        let last = numbers.entry(resource).or_insert(0);
+        let last = numbers.last.entry(resource).or_insert(0);
         *last = seq.max(*last);
     }
     unnamed

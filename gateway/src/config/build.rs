@@ -8,17 +8,21 @@ use std::time::Duration;
 use ganglion_protocols::Cri;
 use ganglion_protocols::modbus::UnitId;
 
+use super::broker::broker;
 use super::device::{Shelf, Wiring};
 use super::device_table;
 use super::directory::{Directory, Standing};
-use super::files::Credentials;
-use super::keys::{Item, Table};
+use super::keys::Table;
 use super::link::{endpoint, link};
 use super::report::{At, Findings, Place};
-use super::site_keys::BUFFER;
+use super::site_keys::{BUFFER, EVENT_BUFFER};
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
-use crate::site::{BrokerSettings, BufferSettings, Bus, Device, DeviceId, NamedProperty, Point, Site, Stream, Want};
+use crate::site::{
+    BufferSettings, Bus, Device, DeviceId, Group, NamedProperty, Point, REACHABLE, Site, Stream, StreamId, Want,
+    WhenFull,
+};
+use crate::vitals;
 
 /// Class of gateways.
 const GATEWAY_CLASS: u16 = 9101;
@@ -33,7 +37,10 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     let mut city = City { directory, used: BTreeMap::new() };
     let gateway = file.table("gateway").and_then(|table| gateway(findings, &mut city, table));
     let broker = file.table("broker").and_then(|table| broker(findings, table, folder, gateway));
-    let buffer = buffer(findings, &file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place)));
+    let table = file.table("buffer").cloned().unwrap_or_else(|| Table::empty(&BUFFER, file.place));
+    let buffer = buffer_of(findings, &table);
+    let events = table.table("events").cloned().unwrap_or_else(|| Table::empty(&EVENT_BUFFER, table.place));
+    let event_buffer = buffer_of(findings, &events);
     let mut shelf = Shelf::new(path("templates").map(|at| at.value));
     let mut plant = Plant::default();
     let rows = path("devices_csv").map(|at| device_table::read(findings, &at.value, at.place, file));
@@ -49,14 +56,21 @@ pub(super) fn site(findings: &mut Findings, file: &Table, folder: &Path) -> Opti
     if plant.incomplete {
         return None;
     }
+    let (gateway, directory) = (gateway?, city.directory?);
+    for state in vitals::states() {
+        let domain = directory.domain(gateway.class());
+        plant.event_stream(gateway, domain, vec![NamedProperty::state(state.to_owned())]);
+    }
     Some(Site {
-        gateway: gateway?,
-        directory: city.directory?.edition,
+        gateway,
+        directory: directory.edition,
         data_dir: path("data_dir")?.value,
         buses: plant.buses,
         devices: plant.devices,
         streams: plant.streams,
+        event_streams: plant.event_streams,
         buffer: buffer?,
+        event_buffer: event_buffer?,
         broker: broker?,
     })
 }
@@ -103,42 +117,16 @@ fn gateway(findings: &mut Findings, city: &mut City, table: &Table) -> Option<Cr
     city.resolve(findings, &id)
 }
 
-fn broker(findings: &mut Findings, table: &Table, folder: &Path, gateway: Option<Cri>) -> Option<BrokerSettings> {
-    let path = |key: &str| table.text(key).map(|at| At { value: folder.join(at.value), place: at.place });
-    let credentials = Credentials { ca: path("ca"), certificate: path("certificate"), key: path("key") };
-    credentials.check(findings);
-    let (min, max) = (table.integer("retry_min_ms"), table.integer("retry_max_ms"));
-    if let (Some(min), Some(max)) = (&min, &max)
-        && min.value > max.value
-    {
-        let message = format!("`retry_min_ms` is {}, above `retry_max_ms`, which is {}", min.value, max.value);
-        findings.error(min.place, message);
-    }
-    let client_id = table.text("client_id").map(|at| at.value.to_owned()).or_else(|| gateway.map(|id| id.to_string()));
-    let user_properties = table.map("user_properties").iter().filter_map(|(name, at)| match at {
-        Some(At { value: Item::Text(text), .. }) => Some((name.value.clone(), text.clone())),
-        _ => None,
-    });
-    Some(BrokerSettings {
-        host: table.text("host")?.value.to_owned(),
-        port: table.number("port")?,
-        ca: credentials.ca?.value,
-        certificate: credentials.certificate?.value,
-        key: credentials.key?.value,
-        client_id: client_id?,
-        keep_alive: Duration::from_secs(table.number("keep_alive_s")?),
-        retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),
-        max_payload: table.number("max_payload_bytes")?,
-        user_properties: user_properties.collect(),
-    })
-}
-
-fn buffer(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
+fn buffer_of(findings: &mut Findings, table: &Table) -> Option<BufferSettings> {
     let settings = BufferSettings {
         max_bytes: table.number("max_bytes")?,
         segment_bytes: table.number("segment_bytes")?,
         commit_interval: millis(table, "commit_interval_ms")?,
         commit_bytes: table.number("commit_bytes")?,
+        when_full: match table.text("when_full")?.value {
+            "refuse-newest" => WhenFull::RefuseNewest,
+            _ => WhenFull::EvictOldest,
+        },
     };
     if settings.max_bytes / FEWEST_SEGMENTS < u64::from(settings.segment_bytes) {
         let message = format!("`max_bytes` is {}, too little for {FEWEST_SEGMENTS} segments", settings.max_bytes);
@@ -159,6 +147,9 @@ pub(super) struct Plant {
     buses: Vec<Bus>,
     pub(super) devices: Vec<Device>,
     pub(super) streams: Vec<Stream>,
+    event_streams: Vec<Stream>,
+    /// The stream that tells whether a resource can be reached.
+    reachable: BTreeMap<Cri, StreamId>,
     /// Where each device stands in the site file, by its name.
     bus_names: BTreeMap<String, Place>,
     device_names: BTreeMap<String, Place>,
@@ -195,6 +186,28 @@ impl Plant {
     /// Returns the wants, kept once for all that are equal.
     pub(super) fn wants(&mut self, list: Vec<Want>) -> Arc<[Want]> {
         once_for_all(&mut self.wants, list)
+    }
+
+    /// Adds a stream of events.
+    pub(super) fn event_stream(&mut self, resource: Cri, domain: &str, properties: Vec<NamedProperty>) -> StreamId {
+        let properties = self.properties(properties);
+        self.event_streams.push(Stream { resource, domain: domain.to_owned(), properties });
+        StreamId(self.event_streams.len() - 1)
+    }
+
+    /// Returns the streams that tell whether the resources of a device can be reached, each once.
+    pub(super) fn reachable(&mut self, groups: &[Group]) -> Vec<StreamId> {
+        let streams = groups.iter().flat_map(|group| &group.streams).filter_map(|stream| self.streams.get(stream.0));
+        let resources: BTreeMap<_, _> = streams.map(|stream| (stream.resource, stream.domain.clone())).collect();
+        let mut reachable = Vec::new();
+        for (resource, domain) in resources {
+            let known = self.reachable.get(&resource).copied();
+            let state = || vec![NamedProperty::state(REACHABLE.to_owned())];
+            let stream = known.unwrap_or_else(|| self.event_stream(resource, &domain, state()));
+            self.reachable.insert(resource, stream);
+            reachable.push(stream);
+        }
+        reachable
     }
 
     fn bus(

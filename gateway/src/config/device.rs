@@ -10,6 +10,7 @@ use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{UnitId, ValueType};
 use ganglion_protocols::{Class, Cri};
 
+use super::alarm::{self, Own, Watched};
 use super::build::{Plant, Source, millis};
 use super::directory::{Directory, PropertyEntry, PropertyKind};
 use super::keys::{Item, Table};
@@ -18,7 +19,7 @@ use super::point::{TemplatePoint, first};
 use super::report::{At, Findings, Place, nearest};
 use super::template::{Template, TemplateIdentity};
 use super::values::listed;
-use crate::site::{Device, Group, Identity, NamedProperty, Point, Stream, StreamId, Term, Want};
+use crate::site::{Alarm, Device, Group, Identity, NamedProperty, Point, Stream, StreamId, Term, Want};
 
 /// `heartbeat_s` of a device that reports on change and does not say.
 const DEFAULT_HEARTBEAT_S: u64 = 600;
@@ -92,6 +93,7 @@ impl Wiring {
         let interval = millis(table, "poll_interval_ms");
         let identity = identity(findings, template, table);
         let heartbeat = heartbeat(findings, table);
+        let alarms = Own::read(findings, table, template);
         for point in &template.points {
             let Some(at) = self.resource_of(point) else { continue };
             let class = at.value.class();
@@ -101,7 +103,9 @@ impl Wiring {
             match property(findings, directory, point, class, table) {
                 Some(entry) => {
                     let interval = point.interval.or(interval).unwrap_or_default();
-                    build.groups.entry(interval).or_default().point(directory, point, at, entry);
+                    let (city, what) = ((directory, class), (point, entry));
+                    let watched = alarms.watched(findings, &mut shelf.judged, city, what, table);
+                    build.groups.entry(interval).or_default().point(directory, point, at, entry, watched);
                 }
                 None => shelf.judged.push((point.place, class)),
             }
@@ -111,7 +115,9 @@ impl Wiring {
         interval?;
         let (identity, heartbeat) = (identity?, heartbeat?);
         let groups = build.groups.into_iter();
-        let groups = groups.map(|(interval, group)| Group { heartbeat, ..group.finish(interval, plant) }).collect();
+        let groups: Vec<_> =
+            groups.map(|(interval, group)| Group { heartbeat, ..group.finish(interval, plant) }).collect();
+        let reachable = plant.reachable(&groups);
         Some(Device {
             name: name.to_owned(),
             template: table.text("template")?.value.to_owned(),
@@ -120,6 +126,7 @@ impl Wiring {
             limits: Arc::clone(&template.limits),
             identity,
             groups,
+            reachable,
         })
     }
 
@@ -289,6 +296,8 @@ struct GroupBuild {
     points: Vec<Point>,
     /// For each point: what reads it, and what reads its terms.
     reads: Vec<(ReadRequest, Vec<ReadRequest>)>,
+    /// For each point: what it is watched for.
+    watched: Vec<Watched>,
 }
 
 /// What will be one stream.
@@ -301,7 +310,14 @@ struct Part {
 }
 
 impl GroupBuild {
-    fn point(&mut self, directory: &Directory, point: &TemplatePoint, at: &At<Cri>, entry: &PropertyEntry) {
+    fn point(
+        &mut self,
+        directory: &Directory,
+        point: &TemplatePoint,
+        at: &At<Cri>,
+        entry: &PropertyEntry,
+        watched: Watched,
+    ) {
         let known = self.parts.iter().position(|part| part.resource == at.value);
         let part = known.unwrap_or(self.parts.len());
         if known.is_none() {
@@ -331,6 +347,7 @@ impl GroupBuild {
         });
         owner.properties.push(NamedProperty { name: point.name(), unit: entry.unit.clone() });
         self.reads.push((point.want(), point.terms.iter().map(|term| point.want_of(term)).collect()));
+        self.watched.push(watched);
     }
 
     /// Puts the wants in order and says for each point where in them it is.
@@ -349,13 +366,29 @@ impl GroupBuild {
             Some(Want { read, offset })
         });
         let wants = plant.wants(wants.collect());
+        let alarms = self.alarms(plant);
         let mut streams = Vec::new();
         for Part { resource, domain, properties, .. } in self.parts {
             streams.push(StreamId(plant.streams.len()));
             let properties = plant.properties(properties);
             plant.streams.push(Stream { resource, domain, properties });
         }
-        Group { interval, wants, points: plant.points(self.points), streams, heartbeat: None }
+        Group { interval, wants, points: plant.points(self.points), streams, heartbeat: None, alarms }
+    }
+
+    /// Gives each thing watched for a stream of events.
+    fn alarms(&self, plant: &mut Plant) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        for (place, (point, (conditions, hold))) in self.points.iter().zip(&self.watched).enumerate() {
+            let Some(part) = self.parts.get(point.part) else { continue };
+            let Some(property) = part.properties.get(point.place) else { continue };
+            for &condition in conditions {
+                let properties = alarm::properties(property, condition);
+                let stream = plant.event_stream(part.resource, &part.domain, properties);
+                alarms.push(Alarm { point: place, condition, hold: *hold, stream });
+            }
+        }
+        alarms
     }
 }
 

@@ -1,6 +1,6 @@
 //! Devices as rows of a CSV table: many like devices without a `[[bus.device]]` for each, and back to a spreadsheet.
 //!
-//! The first line names the columns: `bus`, and the keys of `[[bus.device]]`. A column whose name begins with `#` is a
+//! The first line names the columns: `bus`, and the keys of `[[bus.device]]` but for `alarms`, which no cell can hold. A column whose name begins with `#` is a
 //! person's own business. An empty cell is a key that is not there; a row of empty cells is none.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,11 @@ use super::values;
 
 /// The column that says which bus a device is on.
 const BUS: &str = "bus";
+
+/// Returns the keys of a device that a cell can hold.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    DEVICE.keys.iter().filter(|key| key.kind.fits_a_cell())
+}
 
 /// Reads the table that the site file names at `at`: the name of its bus, and the keys, of each device in it.
 /// `None` when it is no table of devices, which is then reported.
@@ -51,7 +56,7 @@ fn columns(findings: &mut Findings, source: usize, text: &str) -> Option<(Vec<&'
             .help("save it as \"CSV UTF-8 (comma delimited)\"");
         return None;
     }
-    let known = || DEVICE.keys.iter().map(|key| key.name).chain([BUS]);
+    let known = || keys().map(|key| key.name).chain([BUS]);
     let mut seen: Vec<&str> = Vec::new();
     for (name, place) in &header {
         if name.starts_with('#') || name.is_empty() {
@@ -64,7 +69,7 @@ fn columns(findings: &mut Findings, source: usize, text: &str) -> Option<(Vec<&'
                 Some(near) => format!("did you mean `{near}`? A column of your own begins with `#`"),
                 None => format!(
                     "its columns are {}; a column of your own begins with `#`",
-                    values::listed([BUS].into_iter().chain(DEVICE.keys.iter().map(|key| key.name)))
+                    values::listed([BUS].into_iter().chain(keys().map(|key| key.name)))
                 ),
             };
             findings.error(*place, format!("a device has no key `{name}`")).help(help);
@@ -72,7 +77,7 @@ fn columns(findings: &mut Findings, source: usize, text: &str) -> Option<(Vec<&'
         seen.push(name);
     }
     let wanted = |key: &&Key| matches!(key.need, Need::Required) || seen.contains(&key.name);
-    let columns: Vec<&'static Key> = DEVICE.keys.iter().filter(wanted).collect();
+    let columns: Vec<&'static Key> = keys().filter(wanted).collect();
     let names = [BUS].into_iter().chain(columns.iter().map(|key| key.name)).collect();
     (findings.errors() == before).then_some((columns, names))
 }
@@ -109,7 +114,7 @@ pub(super) fn write(devices: &[(String, &Table)]) -> Result<String, csv::Error> 
     let used = |key: &&Key| {
         matches!(key.need, Need::Required) || devices.iter().any(|(_, device)| device.get(key.name).is_some())
     };
-    let columns: Vec<_> = DEVICE.keys.iter().filter(used).collect();
+    let columns: Vec<_> = keys().filter(used).collect();
     let mut out = csv::Writer::from_writer(Vec::new());
     out.write_record([BUS].into_iter().chain(columns.iter().map(|key| key.name)))?;
     for (bus, device) in devices {

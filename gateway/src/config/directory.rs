@@ -10,6 +10,7 @@ use super::files;
 use super::keys::{self, Key, Kind, Need, Section};
 use super::report::{Findings, Place, nearest};
 use super::values::listed;
+use crate::site::REACHABLE;
 
 /// Domain of a resource whose class says nothing better.
 const UNRESOLVED: &str = "unresolved";
@@ -308,6 +309,11 @@ fn property(findings: &mut Findings, row: &Row) -> Option<PropertyEntry> {
         findings
             .error(place, format!("{:?} cannot be the name of a property", row.field(1)))
             .help("lower case letters, digits and `_`, such as `total_volume`");
+    }
+    if row.field(1) == REACHABLE {
+        let place = row.place(findings, 1);
+        findings
+            .error(place, format!("`{REACHABLE}` is a state of the contract's own: it says whether a device answers"));
     }
     let kind = one_of(
         findings,

@@ -81,6 +81,8 @@ pub(super) enum Kind {
     Decimal,
     /// `true` or `false`.
     Boolean,
+    /// `true`, `false` or a table.
+    FlagOr(&'static Section),
     /// A list.
     List(&'static Kind),
     /// Free names, each with a value.
@@ -89,6 +91,17 @@ pub(super) enum Kind {
     Table(&'static Section),
     /// An array of tables.
     Tables(&'static Section),
+}
+
+impl Kind {
+    /// Says whether a cell of a table can hold it.
+    pub(super) const fn fits_a_cell(&self) -> bool {
+        match self {
+            Self::List(of) | Self::Map(of) => of.fits_a_cell(),
+            Self::FlagOr(_) | Self::Table(_) | Self::Tables(_) => false,
+            _ => true,
+        }
+    }
 }
 
 /// A checked value.
@@ -352,7 +365,10 @@ impl Walk<'_> {
                 });
                 Some(Item::Map(entries.collect()))
             }
-            (Kind::Table(section), DeValue::Table(tree)) => Some(Item::Table(self.table(section, tree, place))),
+            (Kind::FlagOr(_), DeValue::Boolean(flag)) => Some(Item::Boolean(*flag)),
+            (Kind::Table(section) | Kind::FlagOr(section), DeValue::Table(tree)) => {
+                Some(Item::Table(self.table(section, tree, place)))
+            }
             (Kind::Tables(section), DeValue::Array(values)) => {
                 let mut tables = Vec::new();
                 for value in values {

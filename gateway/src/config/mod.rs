@@ -11,17 +11,20 @@
 //! | `directory.rs`, `csv_table.rs` | the code directory |
 //! | `template.rs`, `point.rs`, `number.rs` | device templates |
 //! | `device_table.rs` | devices as rows of a CSV table, in and out |
-//! | `device.rs`, `link.rs`, `build.rs` | what lies between the keys: wires, units, identifiers, sources |
+//! | `device.rs`, `link.rs`, `broker.rs`, `build.rs` | what lies between the keys: wires, units, brokers, identifiers, sources |
 //! | `signature.rs` | what a device of each template must look like |
 //! | `files.rs` | reading files and certificates |
 //! | `report.rs` | problems and how they are shown |
 
 use std::path::Path;
 
+use ganglion_protocols::Cri;
 use serde_json::Value;
 
-use crate::site::Site;
+use crate::site::{BrokerSettings, Site};
 
+mod alarm;
+mod broker;
 mod build;
 mod csv_table;
 mod device;
@@ -71,6 +74,21 @@ pub fn load_to_run(path: &Path) -> (Option<Site>, Report) {
     (site.filter(|_| usable), findings.into_report())
 }
 
+/// Reads `[broker]` of a site file anew, for the gateway that runs; the buses and devices are not looked at.
+///
+/// # Errors
+/// Every problem found, when the file cannot be read with its keys, or the section cannot be used with its certificates.
+pub fn load_broker(path: &Path, gateway: Cri) -> Result<BrokerSettings, Report> {
+    let mut findings = report::Findings::default();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let broker = files::read_first(&mut findings, path).and_then(|(source, text)| {
+        let file = keys::check(&mut findings, source, &text, &site_keys::SITE);
+        broker::broker(&mut findings, file.table("broker")?, folder, Some(gateway))
+    });
+    let report = findings.into_report();
+    broker.filter(|_| report.errors() == 0).ok_or(report)
+}
+
 /// Returns the devices of a site file as a table for `devices_csv`: those of the bus with the given name, or all. What it
 /// holds is what [`load`] has checked, so the table says the same.
 ///
@@ -104,6 +122,13 @@ pub fn devices_csv(path: &Path, bus: Option<&str>) -> Result<String, Report> {
             let buses = values::listed(buses.iter().copied());
             findings.unusable(source, format!("no bus is called {bus:?}")).help(format!("its buses are {buses}"));
             return None;
+        }
+        for (_, device) in &devices {
+            if device.get("alarms").is_some() {
+                findings
+                    .error(device.place_of("alarms"), "a table of devices cannot say `alarms`")
+                    .help("say them in a template of its own, or leave this device and its bus out of the table");
+            }
         }
         device_table::write(&devices)
             .map_err(|error| findings.unusable(source, format!("the table cannot be written: {error}")))

@@ -53,7 +53,11 @@ pub(super) fn limit(text: &str) -> Result<f64, String> {
     if value < 0.0 { Err(format!("{text} is below 0")) } else { Ok(value) }
 }
 
-fn finite(text: &str) -> Result<f64, String> {
+/// Takes a number.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn finite(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().map_err(|_| format!("{text} is no decimal number"))?;
     if value.is_finite() { Ok(value) } else { Err(format!("{text} is not finite")) }
 }

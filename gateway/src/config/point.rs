@@ -6,6 +6,7 @@ use ganglion_drivers::plan::ReadRequest;
 use ganglion_drivers::report::Deadband;
 use ganglion_protocols::modbus::{BitField, Table as ModbusTable, ValueType, WordOrder};
 
+use super::alarm::Said;
 use super::build::millis;
 use super::directory::is_property_name;
 use super::keys::Table;
@@ -37,6 +38,8 @@ pub(super) struct TemplatePoint {
     /// Time from one poll to the next, if the device's does not suit it.
     pub(super) interval: Option<Duration>,
     pub(super) deadband: Option<Deadband>,
+    /// What makes it an alarm, unless the device says otherwise.
+    pub(super) alarm: Option<Said>,
     /// Whether it shares registers with another point on purpose.
     pub(super) overlap: bool,
 }
@@ -225,6 +228,7 @@ pub(super) fn point(findings: &mut Findings, table: &Table, notation: &str, orde
         .ok();
     let terms = terms(findings, table, notation, (modbus, order));
     let deadband = deadband(findings, table);
+    let alarm = table.get("alarm").map_or(Some(None), |at| Said::read(findings, at).map(Some));
     let value_type = value_type?;
     let missing = table.decimal("missing").map(|at| number::marker(at.value, value_type));
     let missing = missing.transpose().map_err(|why| findings.error(place("missing"), why)).ok();
@@ -244,6 +248,7 @@ pub(super) fn point(findings: &mut Findings, table: &Table, notation: &str, orde
         unit: At { value: unit.value.to_owned(), place: unit.place },
         interval: millis(table, "poll_interval_ms"),
         deadband: deadband?,
+        alarm: alarm?,
         overlap: table.flag("overlap"),
     })
 }

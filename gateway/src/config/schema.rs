@@ -70,6 +70,7 @@ fn kind(kind: &Kind) -> Value {
         ]}),
         Kind::Decimal => json!({"type": "number"}),
         Kind::Boolean => json!({"type": "boolean"}),
+        Kind::FlagOr(section) => json!({"anyOf": [{"type": "boolean"}, object(section)]}),
         Kind::List(of) => json!({"type": "array", "items": self::kind(of)}),
         Kind::Map(of) => json!({"type": "object", "additionalProperties": self::kind(of)}),
         Kind::Table(section) => Value::Object(object(section)),

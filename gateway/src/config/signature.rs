@@ -107,6 +107,7 @@ fn of(name: String, template: &Template, directory: &Directory) -> Signature {
             points: points.into(),
             streams: Vec::new(),
             heartbeat: None,
+            alarms: Vec::new(),
         },
         resources: template.resources().into_iter().map(str::to_owned).collect(),
     }

@@ -1,5 +1,6 @@
 //! The keys of a site file.
 
+use super::alarm::ALARM;
 use super::keys::{Choice, Key, Kind, Need, Section};
 
 const MIB: i64 = 1 << 20;
@@ -50,7 +51,7 @@ const GATEWAY: Section = Section {
 
 const BROKER: Section = Section {
     name: "[broker]",
-    doc: "The city brain's broker: MQTT 5 over mutual TLS.",
+    doc: "The city brain's broker: MQTT over mutual TLS.",
     keys: &[
         Key {
             name: "host",
@@ -59,6 +60,27 @@ const BROKER: Section = Section {
             doc: "host name or address; the broker's certificate must name it",
         },
         Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(8883), doc: "TCP port" },
+        Key {
+            name: "alternatives",
+            kind: Kind::List(&Kind::Text),
+            need: Need::Optional,
+            doc: "further brokers, \"host:port\" each, tried in this order while the one of `host` cannot be reached; the \
+                  same authority, certificate and settings hold for them",
+        },
+        Key {
+            name: "fail_back_s",
+            kind: Kind::Integer(10, 86_400),
+            need: Need::Number(600),
+            doc: "while an alternative is connected: how often it is tried whether the broker of `host` answers again, in \
+                  seconds",
+        },
+        Key {
+            name: "mqtt",
+            kind: Kind::Words(&["5", "3.1.1"]),
+            need: Need::Word("5"),
+            doc: "version of MQTT; \"3.1.1\" for a broker that does not speak 5: it has no user properties and cannot say \
+                  that it refused a message",
+        },
         Key {
             name: "ca",
             kind: Kind::Path,
@@ -72,6 +94,13 @@ const BROKER: Section = Section {
             doc: "PEM file of the gateway's certificate chain, its own first",
         },
         Key { name: "key", kind: Kind::Path, need: Need::Required, doc: "PEM file of the gateway's private key" },
+        Key {
+            name: "certificate_check_s",
+            kind: Kind::Integer(1, 86_400),
+            need: Need::Number(60),
+            doc: "how often it is looked whether these files have changed, in seconds; new ones that can be used are, within \
+                  as long again, without a restart",
+        },
         Key {
             name: "client_id",
             kind: Kind::Text,
@@ -97,6 +126,12 @@ const BROKER: Section = Section {
             doc: "longest pause between two tries to connect, in milliseconds",
         },
         Key {
+            name: "backfill_share_percent",
+            kind: Kind::Integer(1, 100),
+            need: Need::Number(50),
+            doc: "most of the link that history takes after an outage while anything newer waits, in percent; it always gets a twentieth",
+        },
+        Key {
             name: "max_payload_bytes",
             kind: Kind::Integer(1024, 16 * MIB),
             need: Need::Number(65_536),
@@ -115,13 +150,13 @@ const BROKER: Section = Section {
 /// Limits of the buffer; every key has a default.
 pub(super) const BUFFER: Section = Section {
     name: "[buffer]",
-    doc: "Limits of the buffer on disk.",
+    doc: "Limits of the log of telemetry on disk.",
     keys: &[
         Key {
             name: "max_bytes",
             kind: Kind::Size(MIB, 1 << 50),
             need: Need::Number(1024 * MIB),
-            doc: "most bytes on disk, at least three segments; over it the oldest observations go, counted and logged",
+            doc: "most bytes on disk, at least three segments",
         },
         Key {
             name: "segment_bytes",
@@ -135,14 +170,59 @@ pub(super) const BUFFER: Section = Section {
             need: Need::Number(200),
             doc: "longest time an accepted observation waits for fsync: what a power cut may cost, in milliseconds",
         },
+        COMMIT_BYTES,
+        WHEN_FULL,
         Key {
-            name: "commit_bytes",
-            kind: Kind::Size(1024, 64 * MIB),
-            need: Need::Number(65_536),
-            doc: "bytes that make a commit happen at once",
+            name: "events",
+            kind: Kind::Table(&EVENT_BUFFER),
+            need: Need::Optional,
+            doc: "limits of the log of events",
         },
     ],
     choice: None,
+};
+
+/// Limits of the log of events; every key has a default.
+pub(super) const EVENT_BUFFER: Section = Section {
+    name: "[buffer.events]",
+    doc: "Limits of the log of events on disk, which has a quota of its own so that telemetry never crowds an alarm out.",
+    keys: &[
+        Key {
+            name: "max_bytes",
+            kind: Kind::Size(MIB, 1 << 50),
+            need: Need::Number(16 * MIB),
+            doc: "most bytes on disk, at least three segments",
+        },
+        Key {
+            name: "segment_bytes",
+            kind: Kind::Size(65_536, 1024 * MIB),
+            need: Need::Number(MIB),
+            doc: "size of one segment, in bytes",
+        },
+        Key {
+            name: "commit_interval_ms",
+            kind: Kind::Integer(0, 60_000),
+            need: Need::Number(0),
+            doc: "longest time an accepted event waits for fsync, in milliseconds; with 0 each is durable at once",
+        },
+        COMMIT_BYTES,
+        WHEN_FULL,
+    ],
+    choice: None,
+};
+
+const COMMIT_BYTES: Key = Key {
+    name: "commit_bytes",
+    kind: Kind::Size(1024, 64 * MIB),
+    need: Need::Number(65_536),
+    doc: "bytes that make a commit happen at once",
+};
+
+const WHEN_FULL: Key = Key {
+    name: "when_full",
+    kind: Kind::Words(&["evict-oldest", "refuse-newest"]),
+    need: Need::Word("evict-oldest"),
+    doc: "what goes when `max_bytes` are spent: the oldest segment, or what comes until something is delivered; what is lost is declared on the gap topic either way",
 };
 
 const BUS: Section = Section {
@@ -286,7 +366,7 @@ const TCP: &[Key] = &[
     Key { name: "port", kind: Kind::Integer(1, 65_535), need: Need::Number(502), doc: "TCP port" },
 ];
 
-/// A device; a row of `devices_csv` has the same keys for columns.
+/// A device; a row of `devices_csv` has the same keys for columns, but for `alarms`.
 pub(super) const DEVICE: Section = Section {
     name: "[[bus.device]]",
     doc: "One Modbus server on the bus.",
@@ -353,6 +433,13 @@ pub(super) const DEVICE: Section = Section {
             need: Need::Optional,
             doc: "what the template's identity register holds in this device, such as its serial number; else the \
                   template's",
+        },
+        Key {
+            name: "alarms",
+            kind: Kind::Map(&Kind::FlagOr(&ALARM)),
+            need: Need::Optional,
+            doc: "alarms by property, each in place of the template's `alarm`: `pressure = { above = 0.8 }`, or `false` for \
+                  none",
         },
     ],
     choice: None,

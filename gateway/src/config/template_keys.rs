@@ -1,5 +1,6 @@
 //! The keys of a device template.
 
+use super::alarm::ALARM;
 use super::keys::{Key, Kind, Need, Section};
 
 /// Words of the four tables.
@@ -246,6 +247,13 @@ const POINT: Section = Section {
             kind: Kind::Decimal,
             need: Need::Optional,
             doc: "the same in percent of the value last reported; with both, the larger holds",
+        },
+        Key {
+            name: "alarm",
+            kind: Kind::FlagOr(&ALARM),
+            need: Need::Optional,
+            doc: "what makes it an alarm, which is published as an event: `true` for a state, limits for a number; a device \
+                  may say otherwise in its `alarms`",
         },
         Key {
             name: "channels",

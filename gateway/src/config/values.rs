@@ -42,6 +42,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::Size(..) => "a size, such as 4194304 or \"4 MiB\"".to_owned(),
         Kind::Decimal => "a number".to_owned(),
         Kind::Boolean => "true or false".to_owned(),
+        Kind::FlagOr(_) => "true, false or a table".to_owned(),
         Kind::List(_) => "a list".to_owned(),
         Kind::Map(_) | Kind::Table(_) => "a table".to_owned(),
         Kind::Tables(_) => "an array of tables, each under [[…]]".to_owned(),
@@ -130,7 +131,7 @@ pub(super) fn cell(findings: &mut Findings, key: &Key, kind: &Kind, cell: &str, 
             }
             Some(Item::Map(entries))
         }
-        Kind::Table(_) | Kind::Tables(_) => refuse(findings),
+        Kind::FlagOr(_) | Kind::Table(_) | Kind::Tables(_) => refuse(findings),
     }
 }
 

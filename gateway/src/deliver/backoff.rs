@@ -1,31 +1,34 @@
-//! How long to wait before the next try to connect. Pure: chance comes in as an argument.
+//! How long to wait before the next try to connect. Pure: chance comes in as an argument, so that a simulation of a whole
+//! fleet runs this very code (`cargo xtask bench fleet`).
 
 use std::time::Duration;
 
 /// Pauses between tries: each drawn from the whole span between the first pause and a bound that doubles up to the
-/// longest ("full jitter"), so that the gateways of a city do not all come back in the same second.
+/// longest ("full jitter"), so that the gateways of a city do not all come back in the same second. Before the first try
+/// the bound is the first pause itself: that one is not drawn.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     first: Duration,
     longest: Duration,
     bound: Duration,
 }
 
 impl Backoff {
-    /// Starts with the first pause.
-    pub(super) fn new((first, longest): (Duration, Duration)) -> Self {
+    /// Starts with the first pause; the second of the two is the longest, and at least the first.
+    #[must_use]
+    pub fn new((first, longest): (Duration, Duration)) -> Self {
         Self { first, longest: longest.max(first), bound: first }
     }
 
     /// Returns the next pause; `chance` is 0.0..1.0.
-    pub(super) fn pause(&mut self, chance: f64) -> Duration {
+    pub fn pause(&mut self, chance: f64) -> Duration {
         let pause = self.first + (self.bound - self.first).mul_f64(chance.clamp(0.0, 1.0));
         self.bound = (self.bound * 2).min(self.longest);
         pause
     }
 
     /// Starts anew, after a connection that delivered something.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.bound = self.first;
     }
 }

@@ -4,12 +4,15 @@ use ganglion_protocols::envelope::CONTRACT_VERSION;
 use ganglion_protocols::{Cri, Timestamp};
 use serde::Serialize;
 
+use super::Epochs;
+
 /// Payload of the status topic, contract v1.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Status<'a> {
     v: u8,
     gw: Cri,
     epoch: String,
+    event_epoch: String,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
@@ -26,22 +29,31 @@ enum State {
 
 impl<'a> Status<'a> {
     /// The broker accepted the connection at `since`; `trouble` is why the store cannot write, if it cannot.
-    pub(super) fn online(gateway: Cri, epoch: u64, since: Timestamp, trouble: Option<&'a str>) -> Self {
-        Self { trouble, ..Self::new(gateway, epoch, State::Online, Some(since)) }
+    pub(super) fn online(gateway: Cri, epochs: Epochs, since: Timestamp, trouble: Option<&'a str>) -> Self {
+        Self { trouble, ..Self::new(gateway, epochs, State::Online, Some(since)) }
     }
 
     /// The gateway ended in order at `since`.
-    pub(super) fn ended(gateway: Cri, epoch: u64, since: Timestamp) -> Self {
-        Self::new(gateway, epoch, State::Offline, Some(since))
+    pub(super) fn ended(gateway: Cri, epochs: Epochs, since: Timestamp) -> Self {
+        Self::new(gateway, epochs, State::Offline, Some(since))
     }
 
     /// The last will: when it will be published is not known, so it has no `since`.
-    pub(super) fn will(gateway: Cri, epoch: u64) -> Self {
-        Self::new(gateway, epoch, State::Offline, None)
+    pub(super) fn will(gateway: Cri, epochs: Epochs) -> Self {
+        Self::new(gateway, epochs, State::Offline, None)
     }
 
-    fn new(gateway: Cri, epoch: u64, state: State, since: Option<Timestamp>) -> Self {
-        Self { v: CONTRACT_VERSION, gw: gateway, epoch: format!("{epoch:016x}"), state, since, trouble: None }
+    fn new(gateway: Cri, epochs: Epochs, state: State, since: Option<Timestamp>) -> Self {
+        let hex = |epoch: u64| format!("{epoch:016x}");
+        Self {
+            v: CONTRACT_VERSION,
+            gw: gateway,
+            epoch: hex(epochs.telemetry),
+            event_epoch: hex(epochs.events),
+            state,
+            since,
+            trouble: None,
+        }
     }
 
     /// Returns the JSON text.
@@ -58,13 +70,14 @@ mod tests {
     fn the_three_states_have_the_form_of_the_contract() {
         let gateway = "620602-9101-000001-23".parse().unwrap();
         let since = Timestamp::from_unix_nanos(1_795_330_435_123_456_789);
+        let epochs = Epochs { telemetry: 1, events: 2 };
         let texts = [
-            Status::online(gateway, 1, since, None).to_json(),
-            Status::online(gateway, 1, since, Some("disk full")).to_json(),
-            Status::ended(gateway, 1, since).to_json(),
-            Status::will(gateway, 1).to_json(),
+            Status::online(gateway, epochs, since, None).to_json(),
+            Status::online(gateway, epochs, since, Some("disk full")).to_json(),
+            Status::ended(gateway, epochs, since).to_json(),
+            Status::will(gateway, epochs).to_json(),
         ];
-        let head = r#"{"v":1,"gw":"620602-9101-000001-23","epoch":"0000000000000001","state":"#;
+        let head = r#"{"v":1,"gw":"620602-9101-000001-23","epoch":"0000000000000001","event_epoch":"0000000000000002","state":"#;
         assert_eq!(
             texts,
             [

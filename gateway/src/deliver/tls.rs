@@ -1,5 +1,5 @@
-//! The TLS side of the wire: mutual, with the host name always checked. The files are read anew for each connection, so
-//! that a renewed certificate is used from the next connection on, without a restart.
+//! The TLS side of the wire: mutual, with the host name always checked. The files are read anew for each connection and
+//! when they change (`renewal`), so that a renewed certificate needs no restart.
 
 use std::fmt;
 use std::io;

@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ganglion_protocols::LossCause;
+
 /// Most messages between the oldest unacknowledged one and the newest. At 16 KiB each and 200 ms to the broker and back
 /// this is 5 MB/s, and it stays well below the packet identifiers in use (100).
 pub(super) const WINDOW: u16 = 64;
 
-/// Most payload bytes in flight, unless it is one message: the client keeps each message until it is acknowledged.
-const WINDOW_BYTES: usize = 1024 * 1024;
+/// Most payload bytes in memory, settled out of order or not, unless it is one message. How many may be in flight is for
+/// [`Pace`](super::pace::Pace) to say.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Messages in flight, oldest first, each with its cargo.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) enum Outcome {
     /// The broker took it.
     Delivered,
     /// It can never be delivered and was given up.
-    Dropped,
+    Dropped(LossCause),
 }
 
 /// The client used a packet identifier that nothing was handed to it for.
@@ -69,6 +72,21 @@ impl<C> Window<C> {
     /// Returns the sequence number of the oldest message in flight.
     pub(super) fn oldest(&self) -> Option<u64> {
         (!self.entries.is_empty()).then_some(self.first)
+    }
+
+    /// Returns how many messages may be between the oldest unacknowledged one and the newest.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Returns how many are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the cargo of every message that is not settled, oldest first.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &C> {
+        self.entries.iter().filter(|entry| entry.settled.is_none()).map(|entry| &entry.cargo)
     }
 
     /// Returns whether nothing is in flight.
@@ -113,6 +131,16 @@ impl<C> Window<C> {
         if let Some(entry) = self.entries.get_mut(place) {
             entry.settled = Some(outcome);
         }
+    }
+
+    /// Notes that a message was answered and is not settled: it has to be sent again.
+    pub(super) fn refuse(&mut self, id: u16) {
+        self.named.remove(&id);
+    }
+
+    /// Returns whether every message handed to the client is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.unnamed.is_empty() && self.named.is_empty()
     }
 
     /// Takes the oldest message if it is settled: all before it are, too.
@@ -190,7 +218,7 @@ mod tests {
     fn cargo_without_a_message_keeps_its_place() {
         let mut window = Window::new(3);
         window.hand_over(1, 1);
-        window.settle_at_once(2, Outcome::Dropped);
+        window.settle_at_once(2, Outcome::Dropped(LossCause::NotAuthorised));
         window.hand_over(3, 1);
         window.name(7).unwrap();
         window.name(8).unwrap();
@@ -199,8 +227,26 @@ mod tests {
         assert!(popped(&mut window).is_empty());
         window.settle(7, Outcome::Delivered);
         assert_eq!(window.pop_settled(), Some((1, Outcome::Delivered)));
-        assert_eq!(window.pop_settled(), Some((2, Outcome::Dropped)));
+        assert_eq!(window.pop_settled(), Some((2, Outcome::Dropped(LossCause::NotAuthorised))));
         assert_eq!(window.pop_settled(), Some((3, Outcome::Delivered)));
+    }
+
+    #[test]
+    fn a_refused_message_is_answered_and_keeps_those_behind_it_in_the_window() {
+        let mut window = Window::new(3);
+        for cargo in [10, 11, 12] {
+            window.hand_over(cargo, 1);
+        }
+        window.name(1).unwrap();
+        window.name(2).unwrap();
+        window.settle(1, Outcome::Delivered);
+        window.refuse(2);
+        assert!(!window.is_answered(), "the third has not even a name");
+        window.name(3).unwrap();
+        window.settle(3, Outcome::Delivered);
+        assert!(window.is_answered());
+        assert_eq!(popped(&mut window), [10]);
+        assert!(!window.is_empty());
     }
 
     #[test]

@@ -8,15 +8,16 @@ use ganglion_protocols::{Class, Clock, Cri, Division, Serial, Timestamp};
 
 use super::*;
 use crate::site::{
-    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, NamedProperty, Stream, StreamId, Term, Want,
+    BrokerSettings, BufferSettings, Device, DeviceId, DeviceLimits, MqttVersion, NamedProperty, Stream, StreamId, Term,
+    Want, WhenFull,
 };
 
-fn cri(serial: u32) -> Cri {
+pub(super) fn cri(serial: u32) -> Cri {
     Cri::new(Division::new(330_502).unwrap(), Class::new(9601).unwrap(), Serial::new(serial).unwrap())
 }
 
 /// A point of a want, both by their places.
-fn point(want: usize, first: usize, value_type: ValueType) -> Point {
+pub(super) fn point(want: usize, first: usize, value_type: ValueType) -> Point {
     Point {
         part: 0,
         place: 0,
@@ -33,7 +34,7 @@ fn point(want: usize, first: usize, value_type: ValueType) -> Point {
 }
 
 /// A site of one device with two wants of four registers, whose points each fill one property of one stream, or of the stream they name.
-fn site(points: Vec<Point>, streams: usize) -> Site {
+pub(super) fn site(points: Vec<Point>, streams: usize) -> Site {
     let properties = |stream| {
         let count = points.iter().filter(|point| point.part == stream).count();
         (0..count).map(|n| NamedProperty { name: format!("p{n}"), unit: "1".to_owned() }).collect()
@@ -63,19 +64,28 @@ fn site(points: Vec<Point>, streams: usize) -> Site {
                 points: points.into(),
                 streams: (0..streams).map(StreamId).collect(),
                 heartbeat: None,
+                alarms: Vec::new(),
             }],
+            reachable: Vec::new(),
         }],
-        buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
+            backfill_percent: 50,
             user_properties: BTreeMap::new(),
         },
     }
@@ -86,7 +96,7 @@ fn want(address: u16, offset: usize) -> Want {
 }
 
 /// A sample whose answers are of four registers each.
-fn sample(answers: Vec<Result<Vec<u16>, Reason>>) -> Sample {
+pub(super) fn sample(answers: Vec<Result<Vec<u16>, Reason>>) -> Sample {
     let states = answers.iter().map(|answer| answer.as_ref().err().copied()).collect();
     let words = answers.into_iter().flat_map(|answer| answer.unwrap_or(vec![0xDEAD; 4])).collect();
     Sample { device: DeviceId(0), group: 0, t: Timestamp::from_unix_nanos(7), clock: Clock::default(), words, states }
@@ -258,3 +268,11 @@ fn a_device_without_a_heartbeat_reports_every_poll() {
     let observations = observe(&site, &sample(vec![Ok(vec![1, 0, 0, 0])]));
     assert!((0..3).all(|_| reports.worth(Duration::ZERO, &observations[0])));
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::ZERO,
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

@@ -12,7 +12,7 @@ use ganglion::monitor::{Monitor, Snapshot};
 use ganglion::pipeline::Sample;
 use ganglion::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, DeviceLimits, Endpoint, Group, Identity, LineSpeed, Link,
-    Parity, SerialLink, Site, Want,
+    MqttVersion, Parity, SerialLink, Site, Want, WhenFull,
 };
 use ganglion_drivers::plan::ReadRequest;
 use ganglion_protocols::modbus::{Table, UnitId};
@@ -90,17 +90,24 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
-        buffer: BufferSettings { max_bytes: 0, segment_bytes: 0, commit_interval: Duration::ZERO, commit_bytes: 0 },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: BrokerSettings {
             host: String::new(),
             port: 0,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: "unused".into(),
             certificate: "unused".into(),
             key: "unused".into(),
+            certificate_check: Duration::from_secs(1),
             client_id: String::new(),
             keep_alive: Duration::ZERO,
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
+            backfill_percent: 50,
             user_properties: std::collections::BTreeMap::new(),
         },
     };
@@ -115,6 +122,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
                 limits: Arc::new(plan.limits),
                 identity: plan.identity,
                 groups: plan.groups.into_iter().map(|(interval, wants)| group(interval, wants)).collect(),
+                reachable: Vec::new(),
             });
         }
         site.buses.push(Bus {
@@ -138,7 +146,14 @@ fn group(interval: Duration, mut wants: Vec<ReadRequest>) -> Group {
         offset += usize::from(read.count);
         want
     });
-    Group { interval, wants: wants.collect(), points: [].into(), streams: Vec::new(), heartbeat: None }
+    Group {
+        interval,
+        wants: wants.collect(),
+        points: [].into(),
+        streams: Vec::new(),
+        heartbeat: None,
+        alarms: Vec::new(),
+    }
 }
 
 /// The acquire stage at work.
@@ -241,3 +256,11 @@ pub(crate) fn all_good(sample: &Sample) -> bool {
 pub(crate) fn all_are(sample: &Sample, reason: Reason) -> bool {
     sample.states.iter().all(|state| *state == Some(reason))
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::ZERO,
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

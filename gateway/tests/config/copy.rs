@@ -59,6 +59,14 @@ impl Copy {
         self.write(file, &text.replacen(from, to, 1));
     }
 
+    /// Takes the device's own alarms out of the pump house: no table of devices can say them, and no other template may know
+    /// their names.
+    pub(crate) fn without_alarms(&self) {
+        let text = fs::read_to_string(self.site()).expect("the site");
+        let lines = text.lines().filter(|line| !line.contains("alarms]") && !line.starts_with("pressure = {"));
+        self.write("pump-house.toml", &lines.map(|line| format!("{line}\n")).collect::<String>());
+    }
+
     pub(crate) fn load(&self) -> Site {
         config::load(&self.site()).unwrap_or_else(|report| panic!("{report}"))
     }

@@ -44,9 +44,22 @@ fn without_devices(site: &str) -> String {
 }
 
 #[test]
+fn a_device_with_alarms_of_its_own_is_not_exported_without_them() {
+    let copy = Copy::new();
+    let report = config::devices_csv(&copy.site(), None).expect_err("a report");
+    let problems: Vec<_> = report.problems().iter().filter(|problem| problem.severity == Severity::Error).collect();
+    assert_eq!(problems.len(), 1, "{report}");
+    assert_eq!(problems[0].message, "a table of devices cannot say `alarms`");
+    config::devices_csv(&copy.site(), Some("crossing")).expect("a table of the other bus");
+}
+
+#[test]
 fn what_is_exported_takes_the_place_of_the_devices_it_was_made_from() {
     for site in ["pump-house.toml", SITE] {
         let copy = Copy::new();
+        if site == "pump-house.toml" {
+            copy.without_alarms();
+        }
         let before = config::load(&copy.path(site)).expect("the site");
         let table = export(&copy, site, None);
         copy.write("all.csv", &table);

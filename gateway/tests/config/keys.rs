@@ -19,6 +19,7 @@ fn transmitter(template: &str, points: &str) -> Copy {
     let copy = Copy::new();
     let text = format!("[template]\nname = \"pressure-transmitter\"\n{template}\n{points}");
     copy.write("../templates/pressure-transmitter.toml", &text);
+    copy.without_alarms();
     copy
 }
 

@@ -3,15 +3,40 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ganglion::buffer::{self, OpenError, Opened, Position};
+use ganglion::buffer::{self, Chunk, OpenError, Outlet, Span};
 use ganglion::monitor::Monitor;
 use ganglion::pipeline::Unnumbered;
-use ganglion::site::{BrokerSettings, BufferSettings, NamedProperty, Site, Stream, StreamId};
+use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, Stream, StreamId, WhenFull};
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// One of the two logs of a store; the other stays empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Log {
+    /// Handed out in one lane.
+    Events,
+    /// Handed out in two lanes: what is new, and what an earlier start left.
+    Telemetry,
+}
+
+impl Log {
+    /// Returns its folder in the data directory.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Telemetry => "buffer",
+        }
+    }
+
+    /// Finds the log of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Events, Self::Telemetry].into_iter().find(|log| format!("{log:?}") == name)
+    }
+}
 
 /// Place of a resource in these tests, from 0.
 pub(crate) type Resource = usize;
@@ -37,21 +62,31 @@ pub(crate) struct Limits {
     pub(crate) commit_bytes: u32,
 }
 
-impl Limits {
-    /// Returns the most observations that one segment can hold: their readings alone take two bytes each.
-    pub(crate) fn most_in_a_segment(&self) -> u64 {
-        u64::from(self.segment_bytes) / 16
-    }
-}
-
 /// An observation as the outlet handed it out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Seen {
+    /// Which lane it came in, from 0.
+    pub(crate) lane: usize,
     pub(crate) resource: Resource,
     /// Its `seq`.
     pub(crate) number: u64,
     /// What it was made with.
     pub(crate) mark: Mark,
+}
+
+/// Numbers that the buffer declared lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Declared {
+    pub(crate) resource: Resource,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+/// What was read at once.
+#[derive(Default, Debug)]
+pub(crate) struct Read {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) declared: Vec<Declared>,
 }
 
 /// What tells an observation from every other: the process that made it, and the number it is expected to get.
@@ -71,19 +106,23 @@ pub(crate) struct Counts {
     pub(crate) last: u64,
 }
 
-/// The ledgers of a store that is open or being opened.
+/// The ledgers of a log that is open or being opened.
 #[derive(Clone)]
-pub(crate) struct Ledgers(Arc<Monitor>);
+pub(crate) struct Ledgers(Log, Arc<Monitor>);
 
 impl Ledgers {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Monitor::new(&site(Path::new(""), None))))
+    pub(crate) fn new(log: Log) -> Self {
+        Self(log, Arc::new(Monitor::new(&site(Path::new(""), log, &NO_LIMITS))))
     }
 
     pub(crate) fn counts(&self) -> [Counts; READINGS.len()] {
-        let snapshot = self.0.snapshot();
-        assert_eq!(snapshot.store.trouble, None, "the disk takes everything");
-        let ledger = |resource| snapshot.resources.get(&identifier(resource)).copied().unwrap_or_default();
+        let snapshot = self.1.snapshot();
+        let (store, ledgers) = match self.0 {
+            Log::Events => (snapshot.event_store, snapshot.event_resources),
+            Log::Telemetry => (snapshot.store, snapshot.resources),
+        };
+        assert_eq!(store.trouble, None, "the disk takes everything");
+        let ledger = |resource| ledgers.get(&identifier(resource)).copied().unwrap_or_default();
         [RARE, NARROW, WIDE].map(ledger).map(|ledger| Counts {
             accepted: ledger.accepted,
             durable: ledger.durable,
@@ -94,78 +133,127 @@ impl Ledgers {
 
     /// Returns the bytes that were skipped as damaged.
     pub(crate) fn damaged_bytes(&self) -> u64 {
-        self.0.snapshot().store.damaged_bytes
+        let snapshot = self.1.snapshot();
+        snapshot.store.damaged_bytes + snapshot.event_store.damaged_bytes
     }
 }
 
-/// An open store.
+/// An open log.
 pub(crate) struct Store {
-    opened: Opened,
+    epoch: u64,
+    intake: mpsc::Sender<Unnumbered>,
+    lanes: Vec<Lane>,
+    /// Keeps the other log open.
+    other: (mpsc::Sender<Unnumbered>, Vec<Outlet>),
+    writer: JoinHandle<()>,
     runtime: Runtime,
-    /// Behind the last chunk read.
-    read_to: Option<Position>,
+    /// What was read last, and in which lane.
+    read: Option<(usize, Span)>,
+}
+
+struct Lane {
+    outlet: Outlet,
+    /// There will be nothing more in it.
+    ended: bool,
 }
 
 impl Store {
     pub(crate) fn open(data_dir: &Path, limits: &Limits, ledgers: &Ledgers) -> Result<Self, String> {
-        let site = Arc::new(site(data_dir, Some(limits)));
+        let Ledgers(log, monitor) = ledgers;
+        let site = Arc::new(site(data_dir, *log, limits));
         let deadline = Instant::now() + PATIENCE;
         let opened = loop {
-            match buffer::open(&site, Arc::clone(&ledgers.0)) {
+            match buffer::open(&site, monitor) {
                 Ok(opened) => break opened,
                 // A child of this process, from its fork to its exec, holds the lock of a store just closed.
                 Err(OpenError::Locked { .. }) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
                 Err(error) => return Err(format!("not opened: {error:?}")),
             }
         };
+        let (telemetry, events) = (opened.telemetry, opened.events);
+        let (observed, raised) = (vec![telemetry.live, telemetry.backfill], vec![events.outlet]);
+        let (epoch, intake, outlets, other) = match log {
+            Log::Events => (events.epoch, events.intake, raised, (telemetry.intake, observed)),
+            Log::Telemetry => (telemetry.epoch, telemetry.intake, observed, (events.intake, raised)),
+        };
+        let lanes = outlets.into_iter().map(|outlet| Lane { outlet, ended: false }).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        Ok(Self { opened, runtime, read_to: None })
+        Ok(Self { epoch, intake, lanes, other, writer: opened.writer, runtime, read: None })
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        self.opened.epoch
+        self.epoch
     }
 
     /// Hands an observation to the buffer.
     pub(crate) fn append(&self, resource: Resource, mark: Mark) {
-        let observation = observation(resource, mark);
-        self.opened.intake.blocking_send(observation).expect("the buffer's thread runs");
+        self.intake.blocking_send(observation(resource, mark)).expect("the buffer's thread runs");
     }
 
-    /// Waits for a chunk; `None` when there will be none, after [`Store::no_more`].
-    pub(crate) fn read(&mut self) -> Option<Vec<Seen>> {
-        let next = async { tokio::time::timeout(PATIENCE, self.opened.outlet.next()).await };
-        let chunk = self.runtime.block_on(next).expect("durable in time")?;
-        self.read_to = Some(chunk.end);
+    /// Waits for a chunk in the first `lanes` lanes; `None` when there will be none, after [`Store::no_more`].
+    pub(crate) fn read(&mut self, lanes: usize) -> Option<Read> {
+        let lanes = lanes.min(self.lanes.len());
+        let (lane, chunk) = loop {
+            let next = async { tokio::time::timeout(PATIENCE, next(&mut self.lanes[..lanes])).await };
+            match self.runtime.block_on(next).expect("durable in time")? {
+                (lane, Some(chunk)) => break (lane, chunk),
+                (lane, None) => self.lanes[lane].ended = true,
+            }
+        };
+        self.read = Some((lane, chunk.span));
+        let place = |id| [RARE, NARROW, WIDE].into_iter().find(|own| identifier(*own) == id).expect("of the site");
         let seen = chunk.observations.iter().map(|stored| {
-            let resource = [RARE, NARROW, WIDE].into_iter().find(|own| identifier(*own) == stored.shape.resource);
-            let resource = resource.expect("a resource of the site");
+            let resource = place(stored.shape.resource);
             let Some(Value::Uint(word)) = stored.readings[0].value else { panic!("{stored:?}") };
             let mark = Mark { maker: word / MAKER, number: word % MAKER };
             let made = observation(resource, mark);
             assert_eq!((made.t, made.clock, &made.readings), (stored.t, stored.clock, &stored.readings));
-            Seen { resource, number: stored.seq, mark }
+            Seen { lane, resource, number: stored.seq, mark }
         });
-        Some(seen.collect())
+        let declared = chunk.gaps.iter().map(|gap| {
+            let resource = place(gap.resource());
+            Declared { resource, first: gap.first(), last: gap.last() }
+        });
+        Some(Read { seen: seen.collect(), declared: declared.collect() })
     }
 
-    /// Acknowledges everything read.
-    pub(crate) fn acknowledge(&self) {
-        if let Some(read_to) = self.read_to {
-            self.opened.outlet.acknowledge(read_to);
+    /// Acknowledges what was read last.
+    pub(crate) fn acknowledge(&mut self) {
+        if let Some((lane, span)) = self.read.take() {
+            self.lanes[lane].outlet.acknowledge(span);
         }
     }
 
-    /// Closes the intake: what is left is committed, and reading ends behind it.
+    /// Says whether everything durable is acknowledged.
+    pub(crate) fn is_all_delivered(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.outlet.is_all_delivered())
+    }
+
+    /// Closes the intakes: what is left is committed, and reading ends behind it.
     pub(crate) fn no_more(&mut self) {
-        self.opened.intake = tokio::sync::mpsc::channel(1).0;
+        self.intake = mpsc::channel(1).0;
+        self.other.0 = mpsc::channel(1).0;
     }
 
     /// Closes the store and waits for its thread.
     pub(crate) fn close(mut self) {
         self.no_more();
-        drop(self.opened.outlet);
-        self.opened.writer.join().expect("the buffer's thread ends well");
+        drop((self.lanes, self.other));
+        self.writer.join().expect("the buffer's thread ends well");
+    }
+}
+
+/// Waits for the next chunk in any lane that has not ended; `None` in the place of a chunk when that one ends.
+async fn next(lanes: &mut [Lane]) -> Option<(usize, Option<Chunk>)> {
+    let mut open = lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.ended);
+    match (open.next(), open.next()) {
+        (Some((first, one)), Some((second, other))) => tokio::select! {
+            biased;
+            chunk = one.outlet.next() => Some((first, chunk)),
+            chunk = other.outlet.next() => Some((second, chunk)),
+        },
+        (Some((first, one)), None) => Some((first, one.outlet.next().await)),
+        _ => None,
     }
 }
 
@@ -176,19 +264,27 @@ fn identifier(resource: Resource) -> Cri {
     Cri::from_bits(6_206_029_101_000_001 + resource as u64).expect("an identifier")
 }
 
-fn site(data_dir: &Path, limits: Option<&Limits>) -> Site {
+/// Of a log that stays empty, and of one that is not opened.
+const NO_LIMITS: Limits =
+    Limits { segment_bytes: 4096, segments: 3, commit_interval: Duration::from_secs(3600), commit_bytes: 4096 };
+
+fn site(data_dir: &Path, log: Log, limits: &Limits) -> Site {
     let property = |n| NamedProperty { name: format!("pressure.{n}"), unit: "kPa".to_owned() };
     let stream = |resource: Resource| Stream {
         resource: identifier(resource),
         domain: "water".to_owned(),
         properties: (0..READINGS[resource]).map(property).collect(),
     };
-    let limits = limits.copied().unwrap_or(Limits {
-        segment_bytes: 0,
-        segments: 0,
-        commit_interval: Duration::ZERO,
-        commit_bytes: 0,
-    });
+    let settings = |of: Log| {
+        let limits = if of == log { limits } else { &NO_LIMITS };
+        BufferSettings {
+            max_bytes: u64::from(limits.segment_bytes) * limits.segments,
+            segment_bytes: limits.segment_bytes,
+            commit_interval: limits.commit_interval,
+            commit_bytes: limits.commit_bytes,
+            when_full: WhenFull::EvictOldest,
+        }
+    };
     Site {
         gateway: identifier(100),
         directory: "2026-11".to_owned(),
@@ -196,22 +292,24 @@ fn site(data_dir: &Path, limits: Option<&Limits>) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: [RARE, NARROW, WIDE].map(stream).to_vec(),
-        buffer: BufferSettings {
-            max_bytes: u64::from(limits.segment_bytes) * limits.segments,
-            segment_bytes: limits.segment_bytes,
-            commit_interval: limits.commit_interval,
-            commit_bytes: limits.commit_bytes,
-        },
+        event_streams: [RARE, NARROW, WIDE].map(stream).to_vec(),
+        buffer: settings(Log::Telemetry),
+        event_buffer: settings(Log::Events),
         broker: BrokerSettings {
             host: "localhost".to_owned(),
             port: 8883,
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            certificate_check: Duration::from_secs(1),
             client_id: "crash".to_owned(),
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_secs(1), Duration::from_secs(1)),
             max_payload: 65536,
+            backfill_percent: 50,
             user_properties: BTreeMap::new(),
         },
     }

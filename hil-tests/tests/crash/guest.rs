@@ -20,11 +20,11 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::libc::O_DIRECT;
 use nix::mount::{MsFlags, mount};
 
-use crate::buffer::{Limits, Mark, NARROW, RARE, Store, WIDE};
+use crate::buffer::{Limits, Log, Mark, NARROW, RARE, Store, WIDE};
 use crate::known::Known;
-use crate::promises::{Promises, RESOURCES};
+use crate::promises::{Numbers, Promises};
 
-/// On the kernel's command line, which gives it to its first process.
+/// On the kernel's command line, which gives it to its first process: the log that it uses.
 pub(crate) const GUEST: &str = "GANGLION_CRASH_GUEST";
 
 /// Short commits and small segments: much happens in a few seconds.
@@ -33,8 +33,10 @@ pub(crate) const LIMITS: Limits =
 
 /// Where the file system ends and the promises are written.
 pub(crate) const FILE_SYSTEM_BYTES: u64 = 16 << 20;
-/// Length of a disk's sector, and so of a promise.
+/// Length of a disk's sector.
 pub(crate) const SECTOR: usize = 512;
+/// Length of a promise: the longest text of it, in whole sectors.
+const PROMISE: usize = 8 * SECTOR;
 /// How a promise begins.
 pub(crate) const MARK: &str = "promised ";
 
@@ -64,7 +66,8 @@ pub(crate) fn run_if_asked() {
     }
     mount_all();
     let disk = OpenOptions::new().write(true).custom_flags(O_DIRECT).open("/dev/vda").expect("the disk");
-    let known = Arc::new(Mutex::new(Known::new(Promises::default())));
+    let log = env::var(GUEST).ok().and_then(|log| Log::named(&log)).expect("the name of a log");
+    let known = Arc::new(Mutex::new(Known::new(log, Promises::default())));
     let over = Arc::new(AtomicBool::new(false));
     let teller = {
         let (known, over) = (Arc::clone(&known), Arc::clone(&over));
@@ -72,7 +75,7 @@ pub(crate) fn run_if_asked() {
     };
     let mut rng = fastrand::Rng::with_seed(1);
     for part in 0..PARTS {
-        use_a_store(&known, &mut rng, part);
+        use_a_store(&known, log, &mut rng, part);
     }
     over.store(true, Ordering::Relaxed);
     teller.join().expect("told everything");
@@ -104,27 +107,27 @@ fn mount_all() {
 /// Writes every promise to the disk, each once the one before it is there.
 fn tell(disk: &File, known: &Mutex<Known>, over: &AtomicBool) {
     // O_DIRECT wants memory that begins at a sector.
-    let mut memory = vec![0; 2 * SECTOR];
+    let mut memory = vec![0; PROMISE + SECTOR];
     let start = memory.as_ptr().align_offset(SECTOR);
-    let sector = &mut memory[start..start + SECTOR];
-    let mut acknowledged: VecDeque<(Instant, [u64; 3])> = VecDeque::new();
-    let mut kept = [0; 3];
+    let promise = &mut memory[start..start + PROMISE];
+    let mut acknowledged: VecDeque<(Instant, [Numbers; 3])> = VecDeque::new();
+    let mut kept: [Numbers; 3] = Default::default();
     loop {
         // Asked first: the last promise is told then.
         let last = over.load(Ordering::Relaxed);
         let mut promises = known.lock().expect("nobody panics").promises();
         let now = Instant::now();
-        acknowledged.push_back((now, promises.0.map(|promise| promise.acknowledged)));
+        acknowledged.push_back((now, promises.0.clone().map(|promise| promise.acknowledged)));
         while let Some((_, old)) = acknowledged.pop_front_if(|(at, _)| *at + CURSOR_AGE < now) {
             kept = old;
         }
-        for (promise, kept) in promises.0.iter_mut().zip(kept) {
-            promise.kept = promise.kept.max(kept);
+        for (promise, kept) in promises.0.iter_mut().zip(&kept) {
+            promise.kept.0.extend(&kept.0);
         }
         let text = format!("{MARK}{promises}\n");
-        sector.fill(0);
-        sector[..text.len()].copy_from_slice(text.as_bytes());
-        disk.write_all_at(sector, FILE_SYSTEM_BYTES).expect("written");
+        promise.fill(0);
+        promise[..text.len()].copy_from_slice(text.as_bytes());
+        disk.write_all_at(promise, FILE_SYSTEM_BYTES).expect("written");
         if last {
             return;
         }
@@ -132,11 +135,11 @@ fn tell(disk: &File, known: &Mutex<Known>, over: &AtomicBool) {
     }
 }
 
-fn use_a_store(known: &Mutex<Known>, rng: &mut fastrand::Rng, part: u32) {
+fn use_a_store(known: &Mutex<Known>, log: Log, rng: &mut fastrand::Rng, part: u32) {
     let lock = || known.lock().expect("nobody panics");
     let ledgers = {
         let mut known = lock();
-        *known = Known::new(known.promises());
+        *known = Known::new(log, known.promises());
         known.ledgers.clone()
     };
     let mut store = Store::open(&Path::new(DISK).join(DATA_DIR), &LIMITS, &ledgers).expect("opened");
@@ -157,23 +160,10 @@ fn use_a_store(known: &Mutex<Known>, rng: &mut fastrand::Rng, part: u32) {
         }
         // The link is there at the beginning and at the end, and cut in between: long enough for the quota to be spent.
         let share = begun.elapsed().as_secs_f64() / whole.as_secs_f64();
-        if !(0.3..0.8).contains(&share) {
-            let (passed, waiting) = {
-                let known = lock();
-                let promises = known.promises();
-                (known.taken(), RESOURCES.iter().any(|own| promises.0[*own].acknowledged < promises.0[*own].durable))
-            };
-            if waiting {
-                let seen = store.read().expect("the intake is open");
-                let mut known = lock();
-                for seen in seen {
-                    assert_eq!(seen.mark.number, seen.number, "{seen:?}");
-                    known.acknowledged[seen.resource] = seen.number;
-                }
-                known.passed = passed;
-                drop(known);
-                store.acknowledge();
-            }
+        if !(0.3..0.8).contains(&share) && !store.is_all_delivered() {
+            let read = store.read(usize::MAX).expect("the intake is open");
+            lock().acknowledging(&read);
+            store.acknowledge();
         }
         thread::sleep(Duration::from_millis(rng.u64(0..6)));
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ganglion_hil::peers::PeerError;
 use tempfile::TempDir;
 
+use crate::buffer::Log;
 use crate::promises::{Due, Promise, Promises, check};
 use crate::tracer::{self, Boundary, End, Side};
 use crate::worker::{self, History, LIMITS};
@@ -22,27 +23,27 @@ const LANES: usize = 2;
 ///
 /// # Errors
 /// When tracing is not permitted, or the worker failed.
-pub(crate) fn in_a_whole_life() -> Result<Tried, PeerError> {
-    everywhere(&Before { folder: None, promises: Promises::default(), history: History::Whole })
+pub(crate) fn in_a_whole_life(log: Log, name: &str) -> Result<Tried, PeerError> {
+    everywhere(&Before { name, log, folder: None, promises: Promises::default(), history: History::Whole })
 }
 
 /// Kills a process at every boundary of a start behind a kill, for kills that leave something half done.
 ///
 /// # Errors
 /// When tracing is not permitted, or the worker failed.
-pub(crate) fn while_recovering() -> Result<Tried, PeerError> {
+pub(crate) fn while_recovering(log: Log, name: &str) -> Result<Tried, PeerError> {
     let mut tried = Tried::default();
     for left in HALF_DONE {
         let scratch = scratch();
-        let nothing = Before { folder: None, promises: Promises::default(), history: History::Whole };
+        let nothing = Before { name, log, folder: None, promises: Promises::default(), history: History::Whole };
         let mut times = 0;
         let end = nothing.run(scratch.path(), |_, boundary| {
-            times += usize::from(left.is(boundary));
+            times += usize::from(left.is(log, boundary));
             times == left.time
         })?;
         let End::Killed(_, promises) = end else { panic!("{left:?} is not reached") };
         let folder = Some(data_dir(scratch.path()));
-        tried.add(&everywhere(&Before { folder, promises, history: History::Restart })?);
+        tried.add(&everywhere(&Before { name, log, folder, promises, history: History::Restart })?);
     }
     Ok(tried)
 }
@@ -58,24 +59,28 @@ struct HalfDone {
 }
 
 impl HalfDone {
-    fn is(&self, boundary: &Boundary) -> bool {
-        boundary.side == Side::Behind && boundary.call == self.call && boundary.file.starts_with(self.file)
+    fn is(&self, log: Log, boundary: &Boundary) -> bool {
+        let file = boundary.file.strip_prefix(log.folder()).unwrap_or_default();
+        boundary.side == Side::Behind && boundary.call == self.call && file.starts_with(self.file)
     }
 }
 
 const HALF_DONE: &[HalfDone] = &[
     // The newest segment holds what is not synced.
-    HalfDone { call: "pwrite64", file: "buffer/seg-0000000000000002", time: 2 },
+    HalfDone { call: "pwrite64", file: "/seg-0000000000000002", time: 2 },
     // A spare segment without contents.
-    HalfDone { call: "openat", file: "buffer/new-segment", time: 3 },
+    HalfDone { call: "openat", file: "/new-segment", time: 3 },
     // A cursor beside the one that counts; the first of the second run, behind the first run's.
-    HalfDone { call: "pwrite64", file: "buffer/new-cursor", time: 4 },
+    HalfDone { call: "pwrite64", file: "/new-cursor", time: 4 },
     // The oldest segment is taken by the quota, and its file not used yet.
-    HalfDone { call: "rename", file: "buffer/seg-0000000000000006", time: 1 },
+    HalfDone { call: "rename", file: "/seg-0000000000000006", time: 1 },
 ];
 
 /// What a process that is to be killed begins with.
-struct Before {
+struct Before<'a> {
+    /// The test that becomes the process.
+    name: &'a str,
+    log: Log,
     /// The data directory, if there is one.
     folder: Option<PathBuf>,
     /// What was promised of it.
@@ -83,7 +88,7 @@ struct Before {
     history: History,
 }
 
-impl Before {
+impl Before<'_> {
     fn run(&self, scratch: &Path, here: impl FnMut(usize, &Boundary) -> bool) -> Result<End, PeerError> {
         let data_dir = data_dir(scratch);
         fs::create_dir_all(&data_dir).expect("a folder");
@@ -91,14 +96,18 @@ impl Before {
             copy(from, &data_dir);
         }
         let socket = scratch.join("socket");
-        let name = "a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise";
-        let mut worker = worker::command(name, &data_dir, &socket, self.history, &self.promises);
-        tracer::run(&mut worker, &socket, &data_dir, here)
+        // What was perhaps acknowledged before the kill is only surely so if the cursor held it.
+        let mut promises = self.promises.clone();
+        for promise in &mut promises.0 {
+            promise.acknowledged = promise.kept.clone();
+        }
+        let mut worker = worker::command(self.name, (&data_dir, &socket), self.log, self.history, &promises);
+        tracer::run(&mut worker, &socket, (&data_dir, self.log), here)
     }
 }
 
 /// Kills a process at its first boundary, another at its second, and so on until one ends by itself.
-fn everywhere(before: &Before) -> Result<Tried, PeerError> {
+fn everywhere(before: &Before<'_>) -> Result<Tried, PeerError> {
     let started = Instant::now();
 
     let (next, last) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
@@ -112,8 +121,11 @@ fn everywhere(before: &Before) -> Result<Tried, PeerError> {
             let scratch = scratch();
             match before.run(scratch.path(), |count, _| count == place)? {
                 End::Killed(boundary, promises) => {
-                    let due = promises.0.map(|promise| after_a_kill(&promise, &boundary));
-                    if let Err(broken) = check(&data_dir(scratch.path()), &LIMITS, &due) {
+                    let mut due = promises.0.map(after_a_kill);
+                    for (due, before) in due.iter_mut().zip(&before.promises.0) {
+                        due.acknowledged.0.extend(&before.acknowledged.0);
+                    }
+                    if let Err(broken) = check(&data_dir(scratch.path()), before.log, &LIMITS, &due) {
                         panic!("killed {boundary}, boundary {place} of {:?}: {broken}", before.history);
                     }
                     *tried.calls.entry(boundary.call).or_default() += 1;
@@ -136,17 +148,14 @@ fn everywhere(before: &Before) -> Result<Tried, PeerError> {
 }
 
 /// `kill -9` loses nothing accepted.
-fn after_a_kill(promise: &Promise, boundary: &Boundary) -> Due {
-    // Between the taking of a segment and its count there is no other call.
-    let taking = boundary.call == "rename" || boundary.call == "unlink";
-    let uncounted = taking && boundary.side == Side::Behind && boundary.file.starts_with("buffer/seg-");
+fn after_a_kill(promise: Promise) -> Due {
     Due {
         sure: promise.accepted,
         // Written, perhaps, and not yet said to be.
         most: promise.accepted + 1,
         kept: promise.kept,
         acknowledged: promise.acknowledged,
-        evicted: promise.evicted + if uncounted { LIMITS.most_in_a_segment() } else { 0 },
+        lost: promise.lost,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ganglion_hil::peers::PeerError;
 use ganglion_hil::peers::process::Process;
 
+use crate::buffer::Log;
 use crate::cpio::Archive;
 use crate::guest;
 
@@ -28,23 +29,23 @@ pub(crate) struct Left {
 ///
 /// # Errors
 /// When something that the machine is made of is missing, or it did not run to its end.
-pub(crate) fn run(folder: &Path, name: &str) -> Result<Left, PeerError> {
+pub(crate) fn run(folder: &Path, log: Log, name: &str) -> Result<Left, PeerError> {
     let io = |error| PeerError::Io { peer: QEMU, error };
     let (kernel, modules) = kernel()?;
     let disk = folder.join("before.img");
     make_file_system(&disk)?;
-    let (running, log, initrd) = (folder.join("disk.img"), folder.join("log.img"), folder.join("initrd"));
+    let (running, writes, initrd) = (folder.join("disk.img"), folder.join("log.img"), folder.join("initrd"));
     fs::copy(&disk, &running).map_err(io)?;
-    File::create(&log).map_err(io)?;
+    File::create(&writes).map_err(io)?;
     fs::write(&initrd, first_file_system(&modules)?).map_err(io)?;
 
     let blockdev = format!(
         "driver=blklogwrites,node-name=disk,file.driver=file,file.filename={},file.cache.no-flush=on,\
          log.driver=file,log.filename={},log.cache.no-flush=on",
         running.display(),
-        log.display()
+        writes.display()
     );
-    let append = format!("console=ttyS0 quiet panic=-1 {}=1 -- --exact {name} --nocapture", guest::GUEST);
+    let append = format!("console=ttyS0 quiet panic=-1 {}={log:?} -- --exact {name} --nocapture", guest::GUEST);
     let mut command = Command::new(QEMU);
     command
         .args(["-accel", "tcg", "-machine", "q35", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot"])
@@ -59,7 +60,7 @@ pub(crate) fn run(folder: &Path, name: &str) -> Result<Left, PeerError> {
     machine.wait_for_end(PATIENCE)?;
     let console = machine.printed()?;
     if console.contains(guest::END) {
-        Ok(Left { disk, log })
+        Ok(Left { disk, log: writes })
     } else {
         Err(io(std::io::Error::other(format!("the guest did not come to its end:\n{console}"))))
     }

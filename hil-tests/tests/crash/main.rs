@@ -34,28 +34,39 @@ mod write_log;
 
 use std::io::{self, Write as _};
 
+use buffer::Log;
 use ganglion_hil::peers::require;
 
 #[test]
-fn a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise() {
+fn a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise_of_its_events() {
     worker::run_if_asked();
-    let Some(tried) = require(kill::in_a_whole_life()) else { return };
-    say(&format!("killed in a whole life, and every promise kept: {tried}"));
-    assert!(tried.reached(), "the history is to reach everything: {tried}");
+    let name = "a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise_of_its_events";
+    killed(Log::Events, name);
 }
 
 #[test]
-fn a_process_killed_again_while_it_recovers_keeps_every_promise() {
-    let Some(tried) = require(kill::while_recovering()) else { return };
-    say(&format!("killed again after a kill, and every promise kept: {tried}"));
+fn a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise_of_its_telemetry() {
+    worker::run_if_asked();
+    let name = "a_process_killed_at_any_boundary_of_a_system_call_keeps_every_promise_of_its_telemetry";
+    killed(Log::Telemetry, name);
+}
+
+fn killed(log: Log, name: &str) {
+    let Some(tried) = require(kill::in_a_whole_life(log, name)) else { return };
+    say(&format!("{log:?}: killed in a whole life, every promise kept: {tried}"));
+    assert!(tried.reached(), "the history is to reach everything: {tried}");
+    let Some(tried) = require(kill::while_recovering(log, name)) else { return };
+    say(&format!("{log:?}: killed again while it recovers, every promise kept: {tried}"));
 }
 
 #[test]
 fn a_machine_whose_power_is_cut_at_any_write_keeps_every_promise_of_what_was_durable() {
     guest::run_if_asked();
     let name = "a_machine_whose_power_is_cut_at_any_write_keeps_every_promise_of_what_was_durable";
-    let Some(tried) = require(cut::power(name)) else { return };
-    say(&format!("power cut, and every promise of what was durable kept: {tried}"));
+    for log in [Log::Telemetry, Log::Events] {
+        let Some(tried) = require(cut::power(log, name)) else { return };
+        say(&format!("{log:?}: power cut, every promise of what was durable kept: {tried}"));
+    }
 }
 
 /// Says it past the test runner's capture, which keeps what a test prints to itself when it passes.

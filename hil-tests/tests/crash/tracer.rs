@@ -22,7 +22,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::promises::Promises;
+use crate::buffer::Log;
+use crate::promises::{Numbers, Promises};
 
 /// Before or behind a system call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,13 +64,13 @@ pub(crate) enum End {
 pub(crate) fn run(
     worker: &mut Command,
     socket: &Path,
-    data_dir: &Path,
+    (data_dir, log): (&Path, Log),
     here: impl FnMut(usize, &Boundary) -> bool,
 ) -> Result<End, PeerError> {
     let io = |error| PeerError::Io { peer: WORKER, error };
     let listener = UnixListener::bind(socket).map_err(io)?;
     let child = worker.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().map_err(io)?;
-    Tracer::begin(&child, &listener, data_dir)?.run(here)
+    Tracer::begin(&child, &listener, data_dir, log)?.run(here)
 }
 
 const WORKER: &str = "traced worker";
@@ -77,18 +78,19 @@ const WORKER: &str = "traced worker";
 struct Tracer {
     process: Pid,
     data_dir: PathBuf,
+    log: Log,
     memory: File,
     stream: BufReader<UnixStream>,
     /// Calls that threads are in.
     inside: HashMap<Pid, Option<(&'static str, String)>>,
     /// What was acknowledged when the cursor was last about to be written, not known to be in place.
-    writing: [u64; 3],
+    writing: [Numbers; 3],
     /// What the cursor is known to hold.
-    kept: [u64; 3],
+    kept: [Numbers; 3],
 }
 
 impl Tracer {
-    fn begin(child: &Child, listener: &UnixListener, data_dir: &Path) -> Result<Self, PeerError> {
+    fn begin(child: &Child, listener: &UnixListener, data_dir: &Path, log: Log) -> Result<Self, PeerError> {
         let io = |error| PeerError::Io { peer: WORKER, error };
         let (stream, _) = listener.accept().map_err(io)?;
         let mut stream = BufReader::new(stream);
@@ -109,7 +111,8 @@ impl Tracer {
         waitpid(thread, Some(WaitPidFlag::__WALL)).map_err(os)?;
         ptrace::syscall(thread, None).map_err(os)?;
         stream.get_mut().write_all(b"go\n").map_err(io)?;
-        Ok(Self { process, data_dir, memory, stream, inside: HashMap::new(), writing: [0; 3], kept: [0; 3] })
+        let (writing, kept, inside) = Default::default();
+        Ok(Self { process, data_dir, log, memory, stream, inside, writing, kept })
     }
 
     fn run(mut self, mut here: impl FnMut(usize, &Boundary) -> bool) -> Result<End, PeerError> {
@@ -180,12 +183,13 @@ impl Tracer {
     /// Follows what the cursor holds: a kill leaves what was written, synced or not.
     fn note(&mut self, boundary: &Boundary) -> Result<(), PeerError> {
         let Boundary { call, file, side } = boundary;
-        match (*call, *side, file.as_str()) {
-            ("pwrite64", Side::Before, "buffer/cursor" | "buffer/new-cursor") => {
+        let Some(file) = file.strip_prefix(self.log.folder()) else { return Ok(()) };
+        match (*call, *side, file) {
+            ("pwrite64", Side::Before, "/cursor" | "/new-cursor") => {
                 self.writing = self.ask()?.0.map(|promise| promise.acknowledged);
             }
-            ("pwrite64", Side::Behind, "buffer/cursor") | ("rename", Side::Behind, "buffer/new-cursor") => {
-                self.kept = self.writing;
+            ("pwrite64", Side::Behind, "/cursor") | ("rename", Side::Behind, "/new-cursor") => {
+                self.kept = self.writing.clone();
             }
             _ => {}
         }
@@ -214,8 +218,8 @@ impl Tracer {
             }
         }
         let mut promises = Promises::parse(&line).ok_or_else(|| io(io::Error::other(format!("told {line:?}"))))?;
-        for (promise, kept) in promises.0.iter_mut().zip(self.kept) {
-            promise.kept = promise.kept.max(kept);
+        for (promise, kept) in promises.0.iter_mut().zip(&self.kept) {
+            promise.kept.0.extend(&kept.0);
         }
         Ok(promises)
     }

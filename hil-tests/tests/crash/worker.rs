@@ -11,24 +11,28 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
 
-use crate::buffer::{Ledgers, Limits, Mark, NARROW, RARE, Resource, Store, WIDE};
+use crate::buffer::{Ledgers, Limits, Log, Mark, NARROW, RARE, Resource, Store, WIDE};
 use crate::known::Known;
-use crate::promises::{Promises, RESOURCES};
+use crate::promises::Promises;
 
 const SOCKET: &str = "GANGLION_CRASH_SOCKET";
 const DATA_DIR: &str = "GANGLION_CRASH_DATA_DIR";
 const HISTORY: &str = "GANGLION_CRASH_HISTORY";
+const LOG: &str = "GANGLION_CRASH_LOG";
 const BEFORE: &str = "GANGLION_CRASH_BEFORE";
 
 /// A commit at every third long observation, and none by time: it would come at another place every time.
 pub(crate) const LIMITS: Limits =
     Limits { segment_bytes: 4096, segments: 6, commit_interval: Duration::from_secs(3600), commit_bytes: 1000 };
+
+/// How long anything that is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,14 +43,16 @@ pub(crate) enum History {
     Restart,
 }
 
-/// Returns the command that starts the process; it runs the test `name`, which must call [`run_if_asked`] first.
-pub(crate) fn command(name: &str, data_dir: &Path, socket: &Path, history: History, before: &Promises) -> Command {
+/// Returns the command that starts the process, with its data directory and its socket; it runs the test `name`, which must call [`run_if_asked`] first.
+pub(crate) fn command(name: &str, place: (&Path, &Path), log: Log, history: History, before: &Promises) -> Command {
+    let (data_dir, socket) = place;
     let mut command = Command::new(env::current_exe().expect("this program"));
     command
         .args(["--exact", name, "--nocapture"])
         .env(SOCKET, socket)
         .env(DATA_DIR, data_dir)
         .env(HISTORY, format!("{history:?}"))
+        .env(LOG, format!("{log:?}"))
         .env(BEFORE, before.to_string());
     command
 }
@@ -56,7 +62,8 @@ pub(crate) fn run_if_asked() {
     let Some(socket) = env::var_os(SOCKET) else { return };
     let var = |name| env::var(name).expect("told by whoever started it");
     let before = Promises::parse(&var(BEFORE)).expect("promises");
-    let mut worker = Worker::start(Path::new(&socket), &PathBuf::from(var(DATA_DIR)), &before);
+    let mut worker =
+        Worker::start(Path::new(&socket), &PathBuf::from(var(DATA_DIR)), Log::named(&var(LOG)).expect("a log"), before);
     if var(HISTORY) == format!("{:?}", History::Whole) {
         worker.whole()
     } else {
@@ -66,6 +73,7 @@ pub(crate) fn run_if_asked() {
 }
 
 struct Worker {
+    log: Log,
     known: Arc<Mutex<Known>>,
     /// To the thread that opens the store.
     ledgers: mpsc::Sender<Ledgers>,
@@ -74,8 +82,8 @@ struct Worker {
 
 impl Worker {
     /// Tells which thread opens the store, and waits for the word to go.
-    fn start(socket: &Path, data_dir: &Path, before: &Promises) -> Self {
-        let known = Arc::new(Mutex::new(Known::new(*before)));
+    fn start(socket: &Path, data_dir: &Path, log: Log, before: Promises) -> Self {
+        let known = Arc::new(Mutex::new(Known::new(log, before)));
         let mut stream = UnixStream::connect(socket).expect("whoever started it listens");
         let (ledgers, wanted) = mpsc::channel();
         let (opened, stores) = mpsc::channel();
@@ -105,7 +113,7 @@ impl Worker {
             }
         });
         gone.recv().expect("the word to go");
-        Self { known, ledgers, stores }
+        Self { log, known, ledgers, stores }
     }
 
     fn whole(&mut self) {
@@ -117,7 +125,7 @@ impl Worker {
             self.deliver(&mut store);
         }
         // Nothing is delivered: spares are made as far as the quota goes, then the oldest segments are given up.
-        while self.promises().0[WIDE].evicted < 8 {
+        while self.lock().evicted() < 12 {
             self.append_mixed(&store, 1);
         }
         // Delivered again: more segments come free than are kept spare.
@@ -125,7 +133,10 @@ impl Worker {
         self.append_mixed(&store, 8);
         self.close(store);
         let mut store = self.open();
-        self.append_mixed(&store, 2);
+        self.append_mixed(&store, 8);
+        // What is new goes out, and behind it the rest of what the first run left.
+        self.deliver_new(&mut store);
+        self.append_mixed(&store, 4);
         self.deliver(&mut store);
         self.append_mixed(&store, 1);
         self.close(store);
@@ -134,22 +145,26 @@ impl Worker {
     fn restart(&mut self) {
         let mut store = self.open();
         self.append_mixed(&store, 5);
-        self.deliver(&mut store);
+        self.deliver_new(&mut store);
         self.append_mixed(&store, 5);
         self.close(store);
     }
 
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nobody panics")
+    }
+
     fn promises(&self) -> Promises {
-        self.known.lock().expect("nobody panics").promises()
+        self.lock().promises()
     }
 
     fn open(&self) -> Store {
-        let known = Known::new(self.promises());
+        let known = Known::new(self.log, self.promises());
         let ledgers = known.ledgers.clone();
-        *self.known.lock().expect("nobody panics") = known;
+        *self.lock() = known;
         self.ledgers.send(ledgers).expect("it waits");
         let store = self.stores.recv().expect("opened");
-        self.known.lock().expect("nobody panics").opened();
+        self.lock().opened();
         store
     }
 
@@ -163,32 +178,36 @@ impl Worker {
     fn append(&self, store: &Store, resource: Resource) {
         let number = self.promises().0[resource].accepted + 1;
         store.append(resource, Mark { maker: 1, number });
+        let deadline = Instant::now() + PATIENCE;
         while self.promises().0[resource].accepted < number {
+            assert!(Instant::now() < deadline, "not accepted in {PATIENCE:?}");
             thread::sleep(Duration::from_micros(20));
         }
     }
 
     /// Reads and acknowledges everything that is durable.
     fn deliver(&self, store: &mut Store) {
-        let durable = self.promises().0;
-        while RESOURCES.iter().any(|own| self.promises().0[*own].acknowledged < durable[*own].durable) {
-            // What the quota has taken by now is older than what is read next.
-            let passed = self.known.lock().expect("nobody panics").taken();
-            let seen = store.read().expect("the intake is open");
-            // Noted before it is done: what was perhaps acknowledged need not be there any more.
-            let mut known = self.known.lock().expect("nobody panics");
-            for seen in seen {
-                assert_eq!(seen.mark.number, seen.number, "{seen:?}");
-                known.acknowledged[seen.resource] = seen.number;
-            }
-            known.passed = passed;
-            drop(known);
-            store.acknowledge();
+        while !store.is_all_delivered() {
+            self.deliver_once(store, usize::MAX);
         }
+    }
+
+    /// Reads and acknowledges what is new, in the first lane.
+    fn deliver_new(&self, store: &mut Store) {
+        let durable = self.promises().0[WIDE].durable;
+        while !self.promises().0[WIDE].acknowledged.0.contains(&durable) {
+            self.deliver_once(store, 1);
+        }
+    }
+
+    fn deliver_once(&self, store: &mut Store, lanes: usize) {
+        let read = store.read(lanes).expect("the intake is open");
+        self.lock().acknowledging(&read);
+        store.acknowledge();
     }
 
     fn close(&self, store: Store) {
         store.close();
-        self.known.lock().expect("nobody panics").closed();
+        self.lock().closed();
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ganglion_hil::pki::{Pair, Pki, Validity};
+use nix::sys::signal::Signal;
 
 use crate::rig::{Rig, Running, SOON};
 
@@ -216,4 +217,29 @@ fn no_private_key_is_in_the_most_talkative_log() {
     let secrets: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
     assert!(secrets.iter().all(|line| line.len() >= 16), "{} lines", secrets.len());
     assert!(!log.contains("PRIVATE KEY") && !secrets.iter().any(|line| log.contains(line)));
+}
+
+#[test]
+fn a_hangup_makes_the_daemon_take_new_broker_settings_and_keep_the_old_ones_when_they_are_wrong() {
+    let (mut rig, _site) = Rig::with_bench(2, 10, 50);
+    let Some(mut running) = rig.start() else { return };
+    running.expect_line("uplink connected");
+    let site = rig.path("site.toml");
+    let good = fs::read_to_string(&site).expect("the site file");
+    fs::write(&site, good.replace("[broker]\n", "[broker]\nkeep_alive_s = 3\n")).expect("written");
+    running.daemon.signal(Signal::SIGHUP).expect("a signal");
+    running.expect_line("new broker settings refused, the present ones stay");
+    running.expect_line("`keep_alive_s` is 3, outside 5 to 65535");
+    assert!(running.wait_until_durable(MEANWHILE).uplink.connected);
+    fs::write(&site, good.replace("[broker]\n", "[broker]\nkeep_alive_s = 6\nmqtt = \"5\"\n")).expect("written");
+    running.daemon.signal(Signal::SIGHUP).expect("a signal");
+    running.expect_line("new broker settings");
+    running.expect_line("uplink connected");
+    running.wait_until_durable(MEANWHILE);
+    let last_seq = running.stop();
+    rig.expect_everything(&last_seq);
+    rig.subscriber.look(|view| {
+        let twice: u64 = view.received.resources().values().map(|resource| resource.duplicates()).sum();
+        assert_eq!(twice, 0, "the first connection was left in order");
+    });
 }

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ganglion::buffer::{Stored, StoredShape};
-use ganglion::deliver::{self, Source};
+use ganglion::deliver::{self, Content, Epochs, Source, Sources};
 use ganglion::monitor::{Ledger, Monitor, Snapshot};
-use ganglion::site::{BrokerSettings, BufferSettings, NamedProperty, Site};
+use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, WhenFull};
 use ganglion_hil::peers::mosquitto::{Mosquitto, Subscriber};
 use ganglion_hil::peers::require;
 use ganglion_hil::pki::{Pair, Pki};
-use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
+use ganglion_protocols::{Clock, ClockSource, Cri, Gap, Quality, Reading, Timestamp, Value};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) const GATEWAY: &str = "620602-9101-000001-23";
@@ -33,12 +33,20 @@ pub(crate) struct Bench {
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) settings: BrokerSettings,
     deliver: Option<JoinHandle<()>>,
+    reload: Option<watch::Sender<Arc<BrokerSettings>>>,
 }
 
 impl Bench {
     /// A broker that runs; deliver does not yet. `None` when the broker is not installed.
     pub(crate) fn new() -> Option<Self> {
         Self::with_options(&[])
+    }
+
+    /// The same, and deliver will speak this version.
+    pub(crate) fn speaking(version: MqttVersion) -> Option<Self> {
+        let mut bench = Self::new()?;
+        bench.settings.mqtt = version;
+        Some(bench)
     }
 
     pub(crate) fn with_options(options: &[&str]) -> Option<Self> {
@@ -49,17 +57,22 @@ impl Bench {
         let settings = BrokerSettings {
             host: "localhost".to_owned(),
             port: broker.port(),
+            alternatives: Vec::new(),
+            fail_back: Duration::from_secs(1),
+            mqtt: MqttVersion::V5,
             ca: file("ca.pem"),
             certificate: file("gateway.pem"),
             key: file("gateway.key"),
+            certificate_check: Duration::from_secs(1),
             client_id: "gateway".to_owned(),
             keep_alive: Duration::from_secs(5),
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
             max_payload: 2_000,
+            backfill_percent: 50,
             user_properties: BTreeMap::from([("tenant".to_owned(), "water works".to_owned())]),
         };
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
-        let bench = Self { folder, pki, broker, log: Log::default(), monitor, settings, deliver: None };
+        let bench = Self { folder, pki, broker, log: Log::default(), monitor, settings, deliver: None, reload: None };
         bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
         Some(bench)
     }
@@ -79,14 +92,34 @@ impl Bench {
     }
 
     pub(crate) fn subscribe(&self, id: &str) -> Subscriber {
-        Subscriber::start(&self.broker, id, "city/v1/#", &self.pki.ca, &self.pki.subscriber).unwrap()
+        self.subscribe_to(&self.broker, id)
+    }
+
+    /// Another broker with the same certificates.
+    pub(crate) fn another_broker(&self, name: &str) -> Mosquitto {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Mosquitto::start(&folder, &self.pki.ca, &self.pki.broker, &[]).unwrap()
+    }
+
+    pub(crate) fn subscribe_to(&self, broker: &Mosquitto, id: &str) -> Subscriber {
+        Subscriber::start(broker, id, "city/v1/#", &self.pki.ca, &self.pki.subscriber).unwrap()
     }
 
     pub(crate) fn start_deliver(&mut self) {
-        let (settings, log, monitor) = (self.settings.clone(), self.log.clone(), Arc::clone(&self.monitor));
+        let (log, monitor) = (self.log.clone(), Arc::clone(&self.monitor));
+        let (reload, settings) = watch::channel(Arc::new(self.settings.clone()));
+        self.reload = Some(reload);
         self.deliver = Some(tokio::spawn(async move {
-            deliver::run_from(&settings, id(GATEWAY), 7, log, monitor).await;
+            let epochs = Epochs { telemetry: 7, events: 8 };
+            let sources = Sources { event: None, live: log, backfill: None, epochs };
+            deliver::run(settings, id(GATEWAY), sources, None, monitor).await;
         }));
+    }
+
+    /// Gives the running deliver the present settings.
+    pub(crate) fn reload(&self) {
+        self.reload.as_ref().unwrap().send_replace(Arc::new(self.settings.clone()));
     }
 
     /// Ends the log and waits until deliver returns.
@@ -191,6 +224,7 @@ struct LogState {
     next: usize,
     acknowledged: usize,
     ended: bool,
+    lost: Vec<Gap>,
 }
 
 impl Log {
@@ -217,6 +251,15 @@ impl Log {
         state.next - state.acknowledged
     }
 
+    pub(crate) fn pushed(&self) -> usize {
+        self.state.lock().unwrap().chunks.len()
+    }
+
+    /// Losses declared by deliver.
+    pub(crate) fn lost(&self) -> Vec<Gap> {
+        self.state.lock().unwrap().lost.clone()
+    }
+
     pub(crate) fn acknowledged(&self) -> usize {
         self.state.lock().unwrap().acknowledged
     }
@@ -237,10 +280,10 @@ impl Log {
 impl Source for Log {
     type Mark = usize;
 
-    async fn next(&mut self) -> Option<(usize, Vec<Stored>)> {
+    async fn next(&mut self) -> Option<(usize, Content)> {
         loop {
             if let Some(chunk) = self.read() {
-                return chunk;
+                return chunk.map(|(mark, observations)| (mark, (observations, Vec::new())));
             }
             self.changed.notified().await;
         }
@@ -250,6 +293,10 @@ impl Source for Log {
         let mut state = self.state.lock().unwrap();
         assert!(up_to > state.acknowledged && up_to <= state.next, "{up_to} after {}", state.acknowledged);
         state.acknowledged = up_to;
+    }
+
+    fn declare_lost(&self, gaps: Vec<Gap>) {
+        self.state.lock().unwrap().lost.extend(gaps);
     }
 
     fn rewind(&mut self) {
@@ -266,12 +313,17 @@ fn empty_site(broker: &BrokerSettings) -> Site {
         buses: Vec::new(),
         devices: Vec::new(),
         streams: Vec::new(),
-        buffer: BufferSettings {
-            max_bytes: 0,
-            segment_bytes: 0,
-            commit_interval: Duration::from_millis(200),
-            commit_bytes: 0,
-        },
+        event_streams: Vec::new(),
+        buffer: NO_BUFFER,
+        event_buffer: NO_BUFFER,
         broker: broker.clone(),
     }
 }
+
+const NO_BUFFER: BufferSettings = BufferSettings {
+    max_bytes: 0,
+    segment_bytes: 0,
+    commit_interval: Duration::from_millis(200),
+    commit_bytes: 0,
+    when_full: WhenFull::EvictOldest,
+};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ganglion_hil::pki::Pair;
 use rumqttc::tokio_rustls::TlsAcceptor;
@@ -25,8 +25,8 @@ pub(crate) enum Treatment {
     SilenceAfterConnAck,
     /// The connection breaks after some messages, acknowledgements come in any order and some never.
     Chaos,
-    /// Every message is refused with this reason code of PUBACK.
-    Refuse(u8),
+    /// So many messages are refused with this reason code of PUBACK, then nothing unusual.
+    RefuseFirst(u8, usize),
     /// Nothing unusual.
     Courtesy,
 }
@@ -43,11 +43,13 @@ struct Seen {
     connections: usize,
     left_by_client: usize,
     arrivals: BTreeMap<String, Vec<u64>>,
+    last_arrival: Option<Instant>,
+    longest_silence: Duration,
 }
 
 impl Hostile {
     /// Listens with `identity`; `treatment` says what the connection of that number, from 0, gets.
-    pub(crate) async fn start(identity: &Pair, treatment: fn(usize) -> Treatment) -> Self {
+    pub(crate) async fn start(identity: &Pair, treatment: impl Fn(usize) -> Treatment + Send + 'static) -> Self {
         let chain: Vec<_> = CertificateDer::pem_file_iter(&identity.certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -77,6 +79,11 @@ impl Hostile {
     pub(crate) fn arrivals(&self, resource: &str) -> Vec<u64> {
         self.seen.lock().unwrap().arrivals.get(resource).cloned().unwrap_or_default()
     }
+
+    /// Longest time between two messages.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        self.seen.lock().unwrap().longest_silence
+    }
 }
 
 impl Drop for Hostile {
@@ -89,7 +96,7 @@ async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     seen: Arc<Mutex<Seen>>,
-    treatment: fn(usize) -> Treatment,
+    treatment: impl Fn(usize) -> Treatment,
 ) {
     let (mut silent, mut silenced) = (Vec::new(), Vec::new());
     while let Ok((stream, _)) = listener.accept().await {
@@ -124,19 +131,23 @@ async fn serve(
     let mut left = if treatment == Treatment::Chaos { random.u32(1..80) } else { u32::MAX };
     let mut owed: Vec<[u8; 2]> = Vec::new();
     let mut buffer = Vec::new();
+    let (mut level, mut answered) = (5, 0);
     loop {
         while let Some((kind, body)) = take_packet(&mut buffer) {
             match kind >> 4 {
-                // CONNECT: CONNACK without session, with a receive maximum.
+                // CONNECT: CONNACK without session, with a receive maximum where the version has one.
                 1 => {
+                    level = body[6];
                     let receive_max = if treatment == Treatment::Chaos { random.u8(1..100) } else { 100 };
-                    stream.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0, receive_max]).await?;
+                    let connack: &[u8] =
+                        if level == 5 { &[0x20, 6, 0, 0, 3, 0x21, 0, receive_max] } else { &[0x20, 2, 0, 0] };
+                    stream.write_all(connack).await?;
                     stream.flush().await?;
                     if treatment == Treatment::SilenceAfterConnAck {
                         return Ok(Some(stream));
                     }
                 }
-                3 => owed.push(note(seen, &body)),
+                3 => owed.push(note(seen, level, &body)),
                 12 => stream.write_all(&[0xd0, 0]).await?,
                 14 => return Ok(None),
                 other => return Err(io::Error::other(format!("packet type {other}"))),
@@ -146,17 +157,24 @@ async fn serve(
                 // What is acknowledged now is read by the client together with the end of the stream.
                 random.shuffle(&mut owed);
                 owed.truncate(owed.len() / 2);
-                pay(&mut stream, &mut owed, 0x00).await?;
+                pay(&mut stream, level, &mut owed, |_| 0x00).await?;
                 return Ok(None);
             }
         }
         let patient = treatment == Treatment::Chaos && random.u8(..4) > 0;
         if !patient {
-            random.shuffle(&mut owed);
-            let reason = if let Treatment::Refuse(reason) = treatment { reason } else { 0x00 };
+            let refused = answered;
+            let reason = |place| match treatment {
+                Treatment::RefuseFirst(reason, count) if refused + place < count => reason,
+                _ => 0x00,
+            };
+            if !matches!(treatment, Treatment::RefuseFirst(..)) {
+                random.shuffle(&mut owed);
+            }
             let keep = if treatment == Treatment::Chaos { random.usize(0..=owed.len()) } else { 0 };
             let mut paid = owed.split_off(keep);
-            pay(&mut stream, &mut paid, reason).await?;
+            answered += paid.len();
+            pay(&mut stream, level, &mut paid, reason).await?;
         }
         match tokio::time::timeout(Duration::from_millis(2), stream.read_buf(&mut buffer)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -166,9 +184,16 @@ async fn serve(
     }
 }
 
-async fn pay(stream: &mut TlsStream<TcpStream>, owed: &mut Vec<[u8; 2]>, reason: u8) -> io::Result<()> {
-    for [high, low] in owed.drain(..) {
-        stream.write_all(&[0x40, 3, high, low, reason]).await?;
+/// Acknowledges; MQTT 3.1.1, protocol level 4, has no room for a reason.
+async fn pay(
+    stream: &mut TlsStream<TcpStream>,
+    level: u8,
+    owed: &mut Vec<[u8; 2]>,
+    reason: impl Fn(usize) -> u8,
+) -> io::Result<()> {
+    for (place, [high, low]) in owed.drain(..).enumerate() {
+        let puback: &[u8] = if level == 5 { &[0x40, 3, high, low, reason(place)] } else { &[0x40, 2, high, low] };
+        stream.write_all(puback).await?;
     }
     stream.flush().await
 }
@@ -197,13 +222,16 @@ fn variable(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Notes the observations of a PUBLISH at QoS 1 and returns its packet identifier.
-fn note(seen: &Mutex<Seen>, body: &[u8]) -> [u8; 2] {
+fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> [u8; 2] {
     let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
     let id = [body[2 + topic], body[3 + topic]];
     let rest = &body[4 + topic..];
-    let (properties, digits) = variable(rest).unwrap();
+    let (properties, digits) = if level == 5 { variable(rest).unwrap() } else { (0, 0) };
     let payload: serde_json::Value = serde_json::from_slice(&rest[digits + properties..]).unwrap();
     let mut seen = seen.lock().unwrap();
+    let now = Instant::now();
+    let silence = seen.last_arrival.replace(now).map_or(Duration::ZERO, |last| now - last);
+    seen.longest_silence = seen.longest_silence.max(silence);
     for observation in payload["obs"].as_array().into_iter().flatten() {
         let resource = observation["id"].as_str().unwrap().to_owned();
         seen.arrivals.entry(resource).or_default().push(observation["seq"].as_u64().unwrap());

@@ -3,20 +3,49 @@
 #![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
 mod bench;
+mod brokers;
 mod hostile;
+mod refusals;
+mod reload;
 
 use std::fs;
 use std::time::Duration;
 
 use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
 use ganglion::buffer::Stored;
-use ganglion::site::NamedProperty;
+use ganglion::monitor::LogName;
+use ganglion::site::{MqttVersion, NamedProperty};
 use ganglion_hil::pki::Validity;
 use hostile::{Hostile, Treatment};
 
-#[tokio::test]
-async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() {
-    let Some(mut bench) = Bench::new() else { return };
+/// Makes a test of each sentence for each version of MQTT.
+macro_rules! in_both_versions {
+    ($($sentence:ident,)*) => {
+        mod mqtt_5 {
+            $(#[tokio::test] async fn $sentence() { super::$sentence(super::MqttVersion::V5).await })*
+        }
+        mod mqtt_3_1_1 {
+            $(#[tokio::test] async fn $sentence() { super::$sentence(super::MqttVersion::V4).await })*
+        }
+    };
+}
+
+in_both_versions![
+    observations_reach_the_subscriber_in_order_once_and_with_their_terms,
+    the_status_is_retained_and_follows_the_gateway,
+    a_broker_that_is_stopped_and_started_again_misses_nothing,
+    everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_killed,
+    an_expired_gateway_certificate_is_named_and_a_new_one_mends_it,
+    a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends_it,
+    a_broker_that_does_not_listen_is_named_and_its_start_mends_it,
+    acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once,
+    a_peer_that_answers_nothing_is_left_after_the_connect_timeout,
+    a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again,
+    a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_write,
+];
+
+async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
     for seq in 0..100 {
@@ -42,9 +71,8 @@ async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms() 
     assert!(first.payload.starts_with(&format!(r#"{{"v":1,"gw":"{GATEWAY}","epoch":"0000000000000007","dir":"#)));
 }
 
-#[tokio::test]
-async fn the_status_is_retained_and_follows_the_gateway() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn the_status_is_retained_and_follows_the_gateway(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let subscriber = bench.subscribe("reader");
     let states = |of: &ganglion_hil::peers::mosquitto::Subscriber| -> Vec<String> {
         let messages = of.received().unwrap().into_iter();
@@ -58,7 +86,7 @@ async fn the_status_is_retained_and_follows_the_gateway() {
     bench.start_deliver();
     let online = expect(1, "an online message").await;
     assert!(online.contains(r#""state":"online","since":""#) && !online.contains("trouble"), "{online}");
-    bench.monitor.store(|store| store.trouble = Some("disk full".to_owned()));
+    bench.monitor.store_of(LogName::Telemetry, |store| store.trouble = Some("disk full".to_owned()));
     let troubled = expect(2, "a message about the trouble").await;
     assert!(troubled.contains(r#""state":"online""#) && troubled.contains(r#""trouble":"disk full""#), "{troubled}");
     let late = bench.subscribe("late");
@@ -70,9 +98,8 @@ async fn the_status_is_retained_and_follows_the_gateway() {
     assert_eq!(states(&subscriber).len(), 3, "an orderly end publishes no last will");
 }
 
-#[tokio::test]
-async fn a_broker_that_is_stopped_and_started_again_misses_nothing() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn a_broker_that_is_stopped_and_started_again_misses_nothing(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
     for round in 0..3 {
@@ -96,9 +123,8 @@ async fn a_broker_that_is_stopped_and_started_again_misses_nothing() {
     assert!(bench.seen().uplink.connections >= 4);
 }
 
-#[tokio::test]
-async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_killed() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_killed(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     bench.start_deliver();
     bench.log.push_pump(1..=10);
     bench.expect_delivered(PUMP, 10).await;
@@ -107,11 +133,11 @@ async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_ki
     within(|| bench.log.outstanding() >= 20, || "the broker's receive maximum of 20 fills".to_owned()).await;
     assert_eq!(bench.log.acknowledged(), 10);
     bench.broker.kill().unwrap();
-    // Without its authority deliver cannot be back before the new subscriber listens.
-    fs::remove_file(&bench.settings.ca).unwrap();
+    // By another authority deliver cannot be back before the new subscriber listens.
+    bench.give_gateway(&bench.stranger().ca, &bench.pki.gateway);
     bench.broker.run().unwrap();
     let subscriber = bench.subscribe("after");
-    bench.expect_cause("cannot read").await;
+    bench.expect_cause("certificate authority unknown").await;
     bench.give_gateway(&bench.pki.ca, &bench.pki.gateway);
     bench.finish().await;
     within(|| arrivals(&subscriber, PUMP).last() == Some(&200), || "the last arrives".to_owned()).await;
@@ -135,6 +161,7 @@ async fn a_message_that_may_not_be_published_is_dropped_and_the_rest_flows() {
     assert_eq!((bench.ledger(VALVE).delivered, bench.ledger(VALVE).dropped), (0, 10));
     assert_eq!(bench.log.acknowledged(), 10);
     assert_eq!(bench.seen().uplink.connections, 1);
+    assert!(bench.seen().uplink.refused > 0, "the gateway tells that its broker refuses messages");
 }
 
 #[tokio::test]
@@ -168,9 +195,8 @@ fn troubled(mut bench: Bench) -> Bench {
     bench
 }
 
-#[tokio::test]
-async fn a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends_it() {
-    let Some(bench) = Bench::new() else { return };
+async fn a_broker_of_an_unknown_authority_is_named_and_the_right_authority_mends_it(version: MqttVersion) {
+    let Some(bench) = Bench::speaking(version) else { return };
     bench.give_gateway(&bench.stranger().ca, &bench.pki.gateway);
     let bench = troubled(bench);
     bench.expect_cause("certificate authority unknown: the broker's certificate is not signed by").await;
@@ -206,9 +232,8 @@ async fn an_expired_broker_certificate_is_named_and_a_new_one_mends_it() {
     resumes(bench).await;
 }
 
-#[tokio::test]
-async fn an_expired_gateway_certificate_is_named_and_a_new_one_mends_it() {
-    let Some(bench) = Bench::new() else { return };
+async fn an_expired_gateway_certificate_is_named_and_a_new_one_mends_it(version: MqttVersion) {
+    let Some(bench) = Bench::speaking(version) else { return };
     let expired = bench.pki.issue("old", &["gateway"], Validity::Expired).unwrap();
     bench.give_gateway(&bench.pki.ca, &expired);
     let bench = troubled(bench);
@@ -255,9 +280,8 @@ async fn files_that_are_missing_empty_or_damaged_are_named_and_the_right_ones_me
     resumes(bench).await;
 }
 
-#[tokio::test]
-async fn a_broker_that_does_not_listen_is_named_and_its_start_mends_it() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn a_broker_that_does_not_listen_is_named_and_its_start_mends_it(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     bench.broker.stop().unwrap();
     let mut bench = troubled(bench);
     bench.expect_cause("connection refused: nothing listens on localhost:").await;
@@ -274,6 +298,28 @@ async fn a_client_that_the_broker_does_not_know_is_told_so_and_a_permission_mend
     bench.broker.configure(&bench.pki.ca, &bench.pki.broker, &[]).unwrap();
     bench.broker.run().unwrap();
     resumes(bench).await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_older_version_is_told_by_its_own_code() {
+    let Some(mut bench) = Bench::with_options(&["allow_anonymous false"]) else { return };
+    bench.settings.mqtt = MqttVersion::V4;
+    let bench = troubled(bench);
+    bench.expect_cause("broker refused the connection: not authorized (0x05)").await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_the_clients_default_limit_is_published_in_the_older_version() {
+    let Some(mut bench) = Bench::speaking(MqttVersion::V4) else { return };
+    bench.settings.max_payload = 65_536;
+    let subscriber = bench.subscribe("reader");
+    bench.start_deliver();
+    bench.log.push((1..=300).map(|seq| observation(PUMP, seq)).collect());
+    bench.finish().await;
+    within(|| arrivals(&subscriber, PUMP).len() == 300, || "all arrive".to_owned()).await;
+    let longest = subscriber.received().unwrap().iter().map(|message| message.payload.len()).max();
+    assert!(longest > Some(20_000), "{longest:?} bytes");
+    assert_eq!(bench.seen().uplink.connections, 1);
 }
 
 #[tokio::test]
@@ -296,9 +342,8 @@ async fn deliver_with_work_does_not_return_before_it_is_done() {
     assert!(early.await.is_err(), "something is still undelivered");
 }
 
-#[tokio::test]
-async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_count_once(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let broker = Hostile::start(&bench.pki.broker, |_| Treatment::Chaos).await;
     bench.settings.port = broker.port;
     bench.settings.retry = (Duration::from_millis(1), Duration::from_millis(5));
@@ -320,9 +365,8 @@ async fn acknowledgements_in_any_order_and_breaks_at_any_time_lose_nothing_and_c
     assert_eq!(broker.left_by_client(), 0, "no packet identifier met its like, no connection ended by our own doing");
 }
 
-#[tokio::test]
-async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let silent_once = |number| if number == 0 { Treatment::Silence } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -331,9 +375,8 @@ async fn a_peer_that_answers_nothing_is_left_after_the_connect_timeout() {
     resumes(bench).await;
 }
 
-#[tokio::test]
-async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -346,9 +389,8 @@ async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again()
     assert_eq!(broker.arrivals(PUMP), (1..=50).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_write() {
-    let Some(mut bench) = Bench::new() else { return };
+async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_write(version: MqttVersion) {
+    let Some(mut bench) = Bench::speaking(version) else { return };
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
@@ -366,16 +408,4 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
     bench.expect_delivered(PUMP, 4_000).await;
     bench.finish().await;
     assert_eq!(broker.arrivals(PUMP), (1..=4_000).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_message_refused_for_now_is_sent_again_after_a_pause() {
-    let Some(mut bench) = Bench::new() else { return };
-    let full_twice = |number| if number < 2 { Treatment::Refuse(0x97) } else { Treatment::Courtesy };
-    let broker = Hostile::start(&bench.pki.broker, full_twice).await;
-    bench.settings.port = broker.port;
-    let bench = troubled(bench);
-    bench.expect_cause("quota exceeded (0x97)").await;
-    resumes(bench).await;
-    assert_eq!(broker.connections(), 3);
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganglion_protocols::Value;
+use ganglion_protocols::{LossCause, Value};
 
 use super::sim_disk::{Faults, SimDisk};
-use super::{SEGMENT, observation, resource, site};
-use crate::buffer::format::ALIGN;
+use super::{SEGMENT, observation, open_whole, resource, site};
+use crate::buffer::format::{ALIGN, Position};
 use crate::buffer::log::Log;
-use crate::buffer::{Chunk, OpenError, Outlet, Storage, open_on};
+use crate::buffer::{Chunk, OpenError, Outlet, Span, Storage};
 use crate::monitor::{Ledger, Monitor, Store};
 use crate::site::Site;
 
@@ -22,6 +22,8 @@ struct Bench {
     log: Log,
     outlet: Outlet,
     now: Instant,
+    /// Losses read: first and last number, cause.
+    gaps: Vec<(u64, u64, LossCause)>,
 }
 
 impl Bench {
@@ -31,9 +33,8 @@ impl Bench {
 
     fn on(disk: SimDisk, site: Site) -> Self {
         let monitor = Arc::new(Monitor::new(&site));
-        let rng = fastrand::Rng::with_seed(7);
-        let (log, outlet) = open_on(disk.clone(), &Arc::new(site.clone()), Arc::clone(&monitor), rng).unwrap();
-        Self { site, disk, monitor, log, outlet, now: Instant::now() }
+        let (log, outlet) = open_whole(&disk, &site, &monitor, 7).unwrap();
+        Self { site, disk, monitor, log, outlet, now: Instant::now(), gaps: Vec::new() }
     }
 
     fn reopen(self) -> Self {
@@ -69,10 +70,16 @@ impl Bench {
     /// Returns the marks and numbers of everything not read yet.
     fn read(&mut self) -> Vec<(u64, u64)> {
         let mut out = Vec::new();
-        while let Some(chunk) = self.outlet.try_next().unwrap() {
+        while let Some(chunk) = self.outlet.try_next(Instant::now()).unwrap() {
             out.extend(numbered(&chunk));
+            self.gaps.extend(chunk.gaps.iter().map(|gap| (gap.first(), gap.last(), gap.cause())));
         }
         out
+    }
+
+    fn acknowledge_all(&self) {
+        let to = self.log.shared.newest().unwrap().end_position();
+        self.outlet.acknowledge(Span { from: Position::ORIGIN, to });
     }
 
     fn ledger(&self) -> Ledger {
@@ -115,8 +122,8 @@ fn numbers_that_destroyed_observations_may_have_had_are_never_given_again() {
     bench.write_durably([1, 2, 3]);
     let tail = bench.log.shared.newest().unwrap().end;
     bench.write_durably([4, 5]);
-    let end = bench.outlet.try_next().unwrap().unwrap().end;
-    bench.outlet.acknowledge(end);
+    let span = bench.outlet.try_next(Instant::now()).unwrap().unwrap().span;
+    bench.outlet.acknowledge(span);
     bench.log.save_cursor(bench.now);
     bench.disk.flip(&bench.disk.segments()[0], tail as usize + 2, 0);
     bench = bench.reopen();
@@ -137,7 +144,7 @@ fn a_hole_left_by_a_power_cut_is_never_taken_for_corruption() {
     for expected in [vec![(2, 2)], vec![]] {
         bench = bench.reopen();
         assert_eq!(bench.read(), expected);
-        bench.outlet.acknowledge(bench.log.shared.newest().unwrap().end_position());
+        bench.acknowledge_all();
         bench.log.save_cursor(bench.now);
         assert_eq!((bench.store().damaged_bytes, bench.ledger().last_seq), (0, 2));
     }
@@ -158,16 +165,12 @@ fn a_store_of_a_newer_edition_is_refused_and_left_alone() {
     bench.write_durably([1]);
     let name = bench.disk.segments()[0].clone();
     let mut bytes = bench.disk.contents(&name);
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     bench.disk.put(&name, &bytes);
-    let Err(error) =
-        open_on(bench.disk.clone(), &Arc::new(bench.site.clone()), bench.monitor, fastrand::Rng::with_seed(1))
-    else {
-        panic!("opened")
-    };
-    assert!(matches!(error, OpenError::NewerFormat { got: 2, known: 1, .. }), "{error}");
+    let Err(error) = open_whole(&bench.disk, &bench.site, &bench.monitor, 1) else { panic!("opened") };
+    assert!(matches!(error, OpenError::NewerFormat { got: 3, known: 2, .. }), "{error}");
     assert_eq!(bench.disk.contents(&name), bytes);
 }
 
@@ -175,8 +178,8 @@ fn a_store_of_a_newer_edition_is_refused_and_left_alone() {
 fn a_lost_cursor_costs_duplicates_and_no_observation() {
     let mut bench = Bench::new(8);
     bench.write_durably([1, 2]);
-    let end = bench.outlet.try_next().unwrap().unwrap().end;
-    bench.outlet.acknowledge(end);
+    let span = bench.outlet.try_next(Instant::now()).unwrap().unwrap().span;
+    bench.outlet.acknowledge(span);
     bench.log.save_cursor(bench.now);
     bench = bench.reopen();
     assert_eq!(bench.read(), []);
@@ -192,7 +195,7 @@ fn numbering_outlives_the_segments_that_held_the_observations() {
     bench.log.append(&mut other, bench.now);
     bench.fill_segments(5);
     bench.read();
-    bench.outlet.acknowledge(bench.log.shared.newest().unwrap().end_position());
+    bench.acknowledge_all();
     bench.log.save_cursor(bench.now);
     assert_eq!(bench.disk.segments().len(), 2);
     bench = bench.reopen();
@@ -200,7 +203,7 @@ fn numbering_outlives_the_segments_that_held_the_observations() {
     let mut other = vec![observation(&bench.site, 2, 8)];
     bench.log.append(&mut other, bench.now);
     bench.log.commit(bench.now);
-    assert_eq!(bench.outlet.try_next().unwrap().unwrap().observations[0].seq, 2);
+    assert_eq!(bench.outlet.try_next(Instant::now()).unwrap().unwrap().observations[0].seq, 2);
 }
 
 #[test]
@@ -231,9 +234,10 @@ fn a_full_disk_is_shown_and_left_and_each_refusal_uses_up_its_number() {
     bench.write([4]);
     assert_eq!(bench.ledger().dropped, 3, "the next try comes a second later");
     bench.later(Duration::from_secs(1));
-    bench.write([5]);
-    assert_eq!(bench.store().trouble, None);
+    assert_eq!(bench.store().trouble, None, "the loss is declared as soon as the disk takes it");
+    bench.write_durably([5]);
     assert_eq!(bench.read(), [(1, 1), (5, 5)]);
+    assert_eq!(bench.gaps, [(2, 4, LossCause::DiskFull)]);
     assert_eq!(bench.ledger(), Ledger { accepted: 2, durable: 2, dropped: 3, last_seq: 5, ..Ledger::default() });
 }
 
@@ -287,7 +291,7 @@ fn a_read_only_disk_still_hands_out_its_backlog() {
 fn the_reader_survives_the_eviction_of_its_segment_and_each_loss_is_counted() {
     let mut bench = Bench::new(3);
     bench.write_durably([1]);
-    let first = bench.outlet.try_next().unwrap().unwrap();
+    let first = bench.outlet.try_next(Instant::now()).unwrap().unwrap();
     assert_eq!(numbered(&first), [(1, 1)]);
     bench.fill_segments(6);
     let read = bench.read();
@@ -333,7 +337,7 @@ async fn a_segment_whose_file_is_gone_is_given_up() {
     bench.fill_segments(3);
     bench.disk.remove(&bench.disk.segments()[0]).unwrap();
     let chunk = tokio::time::timeout(Duration::from_secs(20), bench.outlet.next()).await.unwrap().unwrap();
-    assert_eq!(chunk.end.segment, 2);
+    assert_eq!(chunk.span.to.segment, 2);
     assert!(bench.store().damaged_bytes > 0);
 }
 
@@ -344,7 +348,7 @@ async fn what_the_disk_never_hands_out_again_is_given_up_after_minutes_and_what_
     bench.disk.set_faults(Faults { unreadable: Some((1, 0)), ..Faults::default() });
     let start = tokio::time::Instant::now();
     let chunk = tokio::time::timeout(Duration::from_secs(600), bench.outlet.next()).await.unwrap().unwrap();
-    assert_eq!(chunk.end.segment, 2);
+    assert_eq!(chunk.span.to.segment, 2);
     assert!(start.elapsed() >= Duration::from_secs(290), "{:?}", start.elapsed());
     assert!(bench.store().damaged_bytes > 0);
 }
@@ -361,11 +365,11 @@ fn what_the_disk_does_not_hand_out_for_a_while_is_not_damaged() {
         bench = bench.reopen();
         bench.disk.set_faults(Faults { unreadable: Some((1, bad)), ..Faults::default() });
         let mut read = Vec::new();
-        while let Ok(chunk) = bench.outlet.try_next() {
+        while let Ok(chunk) = bench.outlet.try_next(Instant::now()) {
             read.extend(numbered(&chunk.expect("an error, not an end")));
         }
         assert_eq!(read.len(), ends.iter().filter(|end| **end <= bad).count());
-        assert!(bench.outlet.try_next().is_err());
+        assert!(bench.outlet.try_next(Instant::now()).is_err());
         bench.disk.set_faults(Faults::default());
         read.extend(bench.read());
         assert_eq!(read, (1..=6).map(|mark| (mark, mark)).collect::<Vec<_>>());
@@ -386,8 +390,8 @@ fn a_segment_that_cannot_be_read_at_the_start_is_kept_and_read_later() {
         assert_eq!(bench.disk.segments(), segments);
         // What is durable later waits behind it.
         bench.write_durably([8]);
-        while bench.outlet.try_next().is_ok_and(|chunk| chunk.is_some()) {}
-        assert!(bench.outlet.try_next().is_err());
+        while bench.outlet.try_next(Instant::now()).is_ok_and(|chunk| chunk.is_some()) {}
+        assert!(bench.outlet.try_next(Instant::now()).is_err());
         bench.outlet.rewind();
         bench.disk.set_faults(Faults::default());
         for restarted in [false, true] {

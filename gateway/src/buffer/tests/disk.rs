@@ -10,7 +10,7 @@ use ganglion_protocols::Value;
 use tempfile::TempDir;
 
 use super::{observation, resource, site};
-use crate::buffer::{OpenError, Opened, Stored, open};
+use crate::buffer::{Chunk, OpenError, Opened, Stored, open};
 use crate::monitor::Monitor;
 use crate::site::Site;
 
@@ -22,28 +22,45 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn start(site: &Site) -> (Opened, Arc<Monitor>) {
     let monitor = Arc::new(Monitor::new(site));
-    (open(&Arc::new(site.clone()), Arc::clone(&monitor)).unwrap(), monitor)
+    (open(&Arc::new(site.clone()), &monitor).unwrap(), monitor)
 }
 
 async fn read(opened: &mut Opened, count: usize, acknowledge: bool) -> Vec<Stored> {
     let mut out = Vec::new();
     while out.len() < count {
-        let chunk = tokio::time::timeout(DEADLINE, opened.outlet.next()).await.expect("durable in time");
+        let chunk = tokio::time::timeout(DEADLINE, next(opened)).await.expect("durable in time");
         let Some(chunk) = chunk else { break };
         out.extend(chunk.observations);
         if acknowledge {
-            opened.outlet.acknowledge(chunk.end);
+            opened.telemetry.live.acknowledge(chunk.span);
         }
     }
     out
 }
 
-/// Closes the intake, checks that the outlet ends, and waits for the thread.
+/// Takes what is next: what an earlier run left first.
+async fn next(opened: &mut Opened) -> Option<Chunk> {
+    let (old, new) = (&mut opened.telemetry.backfill, &mut opened.telemetry.live);
+    tokio::select! {
+        biased;
+        Some(chunk) = old.next() => Some(chunk),
+        Some(chunk) = new.next() => Some(chunk),
+        else => None,
+    }
+}
+
+/// Closes the intakes, checks that the outlets end, and waits for the thread.
 async fn stop(mut opened: Opened) {
-    drop(opened.intake);
-    while tokio::time::timeout(DEADLINE, opened.outlet.next()).await.expect("the outlet ends").is_some() {}
-    drop(opened.outlet);
-    opened.writer.join().unwrap();
+    close(&mut opened);
+    while tokio::time::timeout(DEADLINE, next(&mut opened)).await.expect("the outlets end").is_some() {}
+    let Opened { telemetry, events, writer } = opened;
+    drop((telemetry, events));
+    writer.join().unwrap();
+}
+
+fn close(opened: &mut Opened) {
+    opened.telemetry.intake = tokio::sync::mpsc::channel(1).0;
+    opened.events.intake = tokio::sync::mpsc::channel(1).0;
 }
 
 fn marks(observations: &[Stored]) -> Vec<u64> {
@@ -60,9 +77,9 @@ fn what_was_durable_and_not_acknowledged_is_read_again_after_a_restart() {
     let site = site(dir.path(), 8);
     runtime().block_on(async {
         let (mut opened, monitor) = start(&site);
-        let epoch = opened.epoch;
+        let epoch = opened.telemetry.epoch;
         for mark in 0..10 {
-            opened.intake.send(observation(&site, usize::try_from(mark % 4).unwrap(), mark)).await.unwrap();
+            opened.telemetry.intake.send(observation(&site, usize::try_from(mark % 4).unwrap(), mark)).await.unwrap();
         }
         assert_eq!(marks(&read(&mut opened, 10, false).await), (0..10).collect::<Vec<_>>());
         let ledger = monitor.snapshot().resources[&resource(1)];
@@ -70,9 +87,9 @@ fn what_was_durable_and_not_acknowledged_is_read_again_after_a_restart() {
         stop(opened).await;
 
         let (mut opened, monitor) = start(&site);
-        assert_eq!(opened.epoch, epoch);
+        assert_eq!(opened.telemetry.epoch, epoch);
         assert_eq!(monitor.snapshot().resources[&resource(1)].last_seq, 5);
-        opened.intake.send(observation(&site, 0, 10)).await.unwrap();
+        opened.telemetry.intake.send(observation(&site, 0, 10)).await.unwrap();
         let again = read(&mut opened, 11, true).await;
         assert_eq!(marks(&again), (0..=10).collect::<Vec<_>>());
         assert_eq!((again[10].seq, again[10].shape.resource), (6, resource(1)));
@@ -86,11 +103,10 @@ fn acknowledgements_made_after_the_intake_closed_are_kept() {
     let site = site(dir.path(), 8);
     runtime().block_on(async {
         let (mut opened, _) = start(&site);
-        opened.intake.send(observation(&site, 0, 0)).await.unwrap();
-        let (closed, _) = tokio::sync::mpsc::channel(1);
-        opened.intake = closed;
+        opened.telemetry.intake.send(observation(&site, 0, 0)).await.unwrap();
+        close(&mut opened);
         read(&mut opened, 1, true).await;
-        assert_eq!(tokio::time::timeout(DEADLINE, opened.outlet.next()).await.unwrap(), None);
+        assert_eq!(tokio::time::timeout(DEADLINE, next(&mut opened)).await.unwrap(), None);
         stop(opened).await;
 
         let (opened, _) = start(&site);
@@ -99,9 +115,8 @@ fn acknowledgements_made_after_the_intake_closed_are_kept() {
 }
 
 async fn stop_expecting_nothing(mut opened: Opened) {
-    let (closed, _) = tokio::sync::mpsc::channel(1);
-    opened.intake = closed;
-    assert_eq!(tokio::time::timeout(DEADLINE, opened.outlet.next()).await.unwrap(), None);
+    close(&mut opened);
+    assert_eq!(tokio::time::timeout(DEADLINE, next(&mut opened)).await.unwrap(), None);
     stop(opened).await;
 }
 
@@ -110,11 +125,11 @@ fn a_second_open_is_refused_and_names_the_process() {
     let dir = TempDir::new().unwrap();
     let site = site(dir.path(), 8);
     let (opened, monitor) = start(&site);
-    let Err(refused) = open(&Arc::new(site.clone()), monitor) else { panic!("opened twice") };
+    let Err(refused) = open(&Arc::new(site.clone()), &monitor) else { panic!("opened twice") };
     assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
     assert!(refused.to_string().starts_with(&format!("process {} already holds ", std::process::id())));
     runtime().block_on(stop(opened));
-    drop(open(&Arc::new(site.clone()), Arc::new(Monitor::new(&site))).unwrap());
+    drop(open(&Arc::new(site.clone()), &Arc::new(Monitor::new(&site))).unwrap());
 }
 
 /// Names the data directory to the child process of the test below.
@@ -131,7 +146,7 @@ fn files_that_are_none_of_ours_are_left_alone_and_spend_no_numbers() {
         strays.iter().for_each(|name| std::fs::write(buffer.join(name), [7; 9000]).unwrap());
         let (mut opened, _) = start(&site);
         runtime().block_on(async {
-            opened.intake.send(observation(&site, 0, mark)).await.unwrap();
+            opened.telemetry.intake.send(observation(&site, 0, mark)).await.unwrap();
             let read = read(&mut opened, 1, true).await;
             assert_eq!(read.last().map(|stored| stored.seq), Some(last_seq));
             stop(opened).await;
@@ -148,7 +163,7 @@ fn a_killed_process_loses_nothing_accepted() {
         (site.buffer.commit_interval, site.buffer.commit_bytes) = (Duration::from_secs(3600), u32::MAX);
         let (opened, monitor) = start(&site);
         for mark in 0.. {
-            opened.intake.blocking_send(observation(&site, 0, mark)).unwrap();
+            opened.telemetry.intake.blocking_send(observation(&site, 0, mark)).unwrap();
             let ledger = monitor.snapshot().resources[&resource(1)];
             eprintln!("accepted {}", ledger.accepted);
             if ledger.accepted > 40 {
@@ -169,7 +184,7 @@ fn a_killed_process_loses_nothing_accepted() {
     let accepted: u64 = accepted.into_iter().find(|count| *count > 40).expect("the child writes");
 
     let site = site(dir.path(), 64);
-    let Err(refused) = open(&Arc::new(site.clone()), Arc::new(Monitor::new(&site))) else { panic!("opened twice") };
+    let Err(refused) = open(&Arc::new(site.clone()), &Arc::new(Monitor::new(&site))) else { panic!("opened twice") };
     assert!(matches!(refused, OpenError::Locked { pid: Some(pid), .. } if pid == child.id()), "{refused}");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -196,11 +211,10 @@ fn the_disk_stays_within_its_quota_and_drains_to_a_few_segments() {
         let (mut opened, monitor) = start(&site);
         let count = 2000;
         for mark in 0..count {
-            opened.intake.send(observation(&site, 2, mark)).await.unwrap();
+            opened.telemetry.intake.send(observation(&site, 2, mark)).await.unwrap();
             assert!(bytes_on_disk() <= site.buffer.max_bytes);
         }
-        let (closed, _) = tokio::sync::mpsc::channel(1);
-        opened.intake = closed;
+        close(&mut opened);
         let kept = read(&mut opened, usize::MAX, true).await;
         let ledger = monitor.snapshot().resources[&resource(3)];
         assert_eq!((ledger.accepted, ledger.durable), (count, count));

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::sim_disk::SimDisk;
-use super::{observation, resource, site};
-use crate::buffer::{Outlet, Storage, StorageFile, open_on};
+use super::{observation, open_log, resource, site};
+use crate::buffer::shared::Lane;
+use crate::buffer::{Outlet, Storage, StorageFile};
 use crate::monitor::Monitor;
 
 /// A disk on which something happens between the opening of a file for reading and its first read.
@@ -52,12 +53,10 @@ impl Storage for Meanwhile {
 
 #[test]
 fn a_segment_whose_file_is_used_again_between_its_opening_and_its_reading_is_evicted_and_not_damaged() {
-    let site = Arc::new(site(Path::new(""), 3));
+    let site = site(Path::new(""), 3);
     let disk = SimDisk::new();
     let monitor = Arc::new(Monitor::new(&site));
-    let rng = fastrand::Rng::with_seed(7);
-    let (mut log, _outlet) = open_on(disk.clone(), &site, Arc::clone(&monitor), rng).unwrap();
-    let shared = Arc::clone(&log.shared);
+    let (mut log, shelf) = open_log(&disk, &site, &monitor, 7, Instant::now()).unwrap();
     let mut mark = 0;
     let mut fill = move |segments: u64| {
         while log.next_segment <= segments {
@@ -69,10 +68,10 @@ fn a_segment_whose_file_is_used_again_between_its_opening_and_its_reading_is_evi
     fill(3);
     let act: Box<dyn FnOnce() + Send> = Box::new(move || fill(5));
     let storage = Meanwhile { disk, act: Mutex::new(Some(act)) };
-    let mut outlet = Outlet::new(shared, Arc::new(storage), Arc::clone(&monitor));
+    let mut outlet = Outlet::new(Lane::Whole, shelf.shared, Arc::new(storage), shelf.account);
 
     let mut read = Vec::new();
-    while let Some(chunk) = outlet.try_next().unwrap() {
+    while let Some(chunk) = outlet.try_next(Instant::now()).unwrap() {
         read.extend(chunk.observations.iter().map(|stored| stored.seq));
     }
     let ledger = monitor.snapshot().resources[&resource(2)];

@@ -6,36 +6,47 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ganglion_protocols::{Gap, LossCause, Timestamp};
+
 use super::sim_disk::SimDisk;
-use super::{observation, resource, site};
+use super::{observation, open_whole, resource, site};
+use crate::buffer::Span;
 use crate::buffer::cursor::Cursor;
-use crate::buffer::format::{CursorSlot, Position, SegmentHeader};
-use crate::buffer::open_on;
+use crate::buffer::format::{CURSOR_SPANS, CursorSlot, Position, SLOT_LEN, SegmentHeader};
+use crate::buffer::spans::Spans;
 use crate::monitor::Monitor;
 
 const SEGMENT_NAME: &str = "seg-0000000000000001";
 const EPOCH: u64 = 0x0123_4567_89AB_CDEF;
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/buffer/tests/golden").join(name)
+fn golden(version: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/buffer/tests/golden").join(version).join(name)
 }
 
-/// Writes two frames and a cursor behind the first.
+/// Writes two frames, a loss between them, and a cursor behind the first.
 fn written() -> SimDisk {
     let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
     let monitor = Arc::new(Monitor::new(&site));
-    let (mut log, mut outlet) =
-        open_on(disk.clone(), &Arc::new(site.clone()), monitor, fastrand::Rng::with_seed(0)).unwrap();
+    let (mut log, mut outlet) = open_whole(&disk, &site, &monitor, 0).unwrap();
     (log.epoch, log.cursor) = (EPOCH, Cursor::new(EPOCH, None));
     let now = Instant::now();
     log.append(&mut vec![observation(&site, 0, 1), observation(&site, 1, 2)], now);
     log.commit(now);
-    let end = outlet.try_next().unwrap().unwrap().end;
-    outlet.acknowledge(end);
+    let span = outlet.try_next(now).unwrap().unwrap().span;
+    outlet.acknowledge(span);
+    let ahead = Span { from: Position { segment: 1, offset: 1024 }, to: Position { segment: 1, offset: 2048 } };
+    outlet.acknowledge(ahead);
     log.save_cursor(now);
+    outlet.declare_lost([lost()]);
+    log.acknowledged(now);
     log.append(&mut vec![observation(&site, 0, 3)], now);
     log.commit(now);
     disk
+}
+
+fn lost() -> Gap {
+    let at = |second: i64| Timestamp::from_unix_nanos(1_795_000_000_000_000_000 + second * 1_000_000_000);
+    Gap::whole(resource(2), (2, 300), (at(1), at(2)), LossCause::NotAuthorised).unwrap()
 }
 
 #[test]
@@ -43,30 +54,31 @@ fn the_bytes_written_are_those_of_the_golden_files() {
     let disk = written();
     for name in [SEGMENT_NAME, "cursor"] {
         if std::env::var_os("GANGLION_BLESS").is_some() {
-            fs::write(golden(name), disk.contents(name)).unwrap();
+            fs::write(golden("v2", name), disk.contents(name)).unwrap();
         }
-        assert!(disk.contents(name) == fs::read(golden(name)).unwrap(), "{name} differs from its golden file");
+        assert!(disk.contents(name) == fs::read(golden("v2", name)).unwrap(), "{name} differs from its golden file");
     }
 }
 
 #[test]
-fn the_golden_files_are_read_as_they_were_meant() {
-    let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
-    for name in [SEGMENT_NAME, "cursor"] {
-        disk.put(name, &fs::read(golden(name)).unwrap());
+fn the_golden_files_of_every_version_are_read_as_they_were_meant() {
+    for (version, gaps, last_seq) in [("v1", vec![], 1), ("v2", vec![lost()], 300)] {
+        let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
+        for name in [SEGMENT_NAME, "cursor"] {
+            disk.put(name, &fs::read(golden(version, name)).unwrap());
+        }
+        let monitor = Arc::new(Monitor::new(&site));
+        let (log, mut outlet) = open_whole(&disk, &site, &monitor, 1).unwrap();
+        assert_eq!(log.epoch, EPOCH);
+        let chunk = outlet.try_next(Instant::now()).unwrap().unwrap();
+        assert_eq!(chunk.observations.len(), 1, "{version}: the two before it are delivered");
+        let (stored, made) = (&chunk.observations[0], observation(&site, 0, 3));
+        assert_eq!((stored.shape.resource, stored.seq), (resource(1), 2));
+        assert_eq!(stored.shape.directory, site.directory);
+        assert_eq!(stored.shape.properties, site.streams[0].properties);
+        assert_eq!((stored.t, stored.clock, &stored.readings), (made.t, made.clock, &made.readings));
+        assert_eq!((chunk.gaps, monitor.snapshot().resources[&resource(2)].last_seq), (gaps, last_seq), "{version}");
     }
-    let monitor = Arc::new(Monitor::new(&site));
-    let (log, mut outlet) =
-        open_on(disk, &Arc::new(site.clone()), Arc::clone(&monitor), fastrand::Rng::with_seed(1)).unwrap();
-    assert_eq!(log.epoch, EPOCH);
-    let chunk = outlet.try_next().unwrap().unwrap();
-    assert_eq!(chunk.observations.len(), 1, "the two before it are delivered");
-    let (stored, made) = (&chunk.observations[0], observation(&site, 0, 3));
-    assert_eq!((stored.shape.resource, stored.seq), (resource(1), 2));
-    assert_eq!(stored.shape.directory, site.directory);
-    assert_eq!(stored.shape.properties, site.streams[0].properties);
-    assert_eq!((stored.t, stored.clock, &stored.readings), (made.t, made.clock, &made.readings));
-    assert_eq!(monitor.snapshot().resources[&resource(2)].last_seq, 1);
 }
 
 #[test]
@@ -83,15 +95,24 @@ fn headers_and_slots_come_back_as_they_went_and_never_with_a_flipped_bit() {
     let slot = CursorSlot {
         epoch: EPOCH,
         generation: 5,
-        acked: Position { segment: 7, offset: 64 },
+        delivered: Spans::of((0..=u32::try_from(CURSOR_SPANS).unwrap()).map(|n| Span {
+            from: if n == 0 { Position::ORIGIN } else { Position { segment: 7, offset: 100 * n } },
+            to: Position { segment: 7, offset: 100 * n + 64 },
+        })),
         durable: Position { segment: 8, offset: 128 },
     };
+    let decode = |slot: &[u8]| {
+        let mut page = [0; SLOT_LEN];
+        page[..slot.len()].copy_from_slice(slot);
+        CursorSlot::decode(&page)
+    };
+    let (bytes, len) = (slot.encode(), header.encode().len());
     assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
-    assert_eq!(CursorSlot::decode(&slot.encode()), Ok(slot));
-    for bit in 0..64 * 8 {
-        let (mut flipped, mut other) = (header.encode(), slot.encode());
-        flipped[bit / 8] ^= 1 << (bit % 8);
+    assert_eq!(decode(&bytes), Ok(slot));
+    for bit in 0..bytes.len() * 8 {
+        let (mut flipped, mut other) = (header.encode(), bytes.clone());
+        flipped[bit / 8 % len] ^= 1 << (bit % 8);
         other[bit / 8] ^= 1 << (bit % 8);
-        assert!(SegmentHeader::decode(&flipped).is_err() && CursorSlot::decode(&other).is_err(), "bit {bit}");
+        assert!(SegmentHeader::decode(&flipped).is_err() && decode(&other).is_err(), "bit {bit}");
     }
 }

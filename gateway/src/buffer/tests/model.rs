@@ -1,47 +1,63 @@
-//! Seeded random histories, in lock-step with a model that knows what each answer of the buffer promised.
+//! Seeded random histories of the telemetry log with its two lanes, in lock-step with a model that knows what each answer
+//! of the buffer promised.
 //!
 //! `GANGLION_BUFFER_SEED=n` replays history `n` alone; `GANGLION_BUFFER_HISTORIES=n` runs another number of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ganglion_protocols::{Cri, Value};
 
 use super::sim_disk::{Faults, SimDisk};
-use super::{observation, resource, site};
+use super::{observation, open_log, resource, site};
 use crate::buffer::log::Log;
-use crate::buffer::{Outlet, Position, open_on};
+use crate::buffer::shared::Lane;
+use crate::buffer::{Outlet, Span};
 use crate::monitor::{Ledger, Monitor};
-use crate::site::Site;
+use crate::site::{Site, WhenFull};
 
-const HISTORIES: u64 = 2000;
+const SEED: &str = "GANGLION_BUFFER_SEED";
+const HISTORIES: u64 = 4000;
 const STEPS: u32 = 50;
+/// Histories run at once.
+const THREADS: u64 = 2;
 
 #[test]
 fn nothing_durable_is_lost_or_numbered_twice_in_any_history() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let (first, count) = match number("GANGLION_BUFFER_SEED") {
+    let (first, count) = match number(SEED) {
         Some(seed) => (seed, 1),
         None => (0, number("GANGLION_BUFFER_HISTORIES").unwrap_or(HISTORIES)),
     };
-    let mut seen = Seen::default();
-    for seed in first..first + count {
-        // Printed only when the test fails.
-        println!("GANGLION_BUFFER_SEED={seed}");
-        let mut history = History::new(seed);
-        for _ in 0..STEPS {
-            history.step();
+    let run = |part: u64| {
+        let mut seen = Seen::default();
+        for seed in (first + part..first + count).step_by(usize::try_from(THREADS).unwrap()) {
+            let ran = panic::catch_unwind(|| {
+                let mut history = History::new(seed);
+                (0..STEPS).for_each(|_| history.step());
+                history.finish();
+                history
+            });
+            let history = ran.unwrap_or_else(|failure| {
+                println!("replay it alone with {SEED}={seed}");
+                panic::resume_unwind(failure)
+            });
+            seen.add(&history.seen);
         }
-        history.finish();
-        seen.add(&history.seen);
-    }
-    println!("{seen:?}");
+        seen
+    };
+    let mut seen = run(0);
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..THREADS).map(|part| scope.spawn(move || run(part))).collect();
+        others.into_iter().for_each(|part| seen.add(&part.join().expect("no history fails")));
+    });
+    println!("{count} histories: {seen:?}");
     if count >= HISTORIES {
-        let Seen { durable, read, evicted, refused, power_cuts, kills, flips, skipped_numbers } = seen;
-        let all = [durable, read, evicted, refused, power_cuts, kills, flips, skipped_numbers];
-        assert!(all.iter().all(|times| *times > 0), "the histories are to reach everything: {all:?}");
+        assert!(seen.all().iter().all(|times| *times > 0), "the histories are to reach everything: {seen:?}");
     }
 }
 
@@ -49,25 +65,38 @@ fn nothing_durable_is_lost_or_numbered_twice_in_any_history() {
 #[derive(Default, Debug)]
 struct Seen {
     durable: u64,
-    read: u64,
+    live: u64,
+    backfill: u64,
     evicted: u64,
     refused: u64,
+    declared: u64,
     power_cuts: u64,
     kills: u64,
     flips: u64,
     skipped_numbers: u64,
+    /// Histories in which every number was read or declared lost in the end.
+    complete: u64,
 }
 
 impl Seen {
+    fn all(&self) -> [u64; 11] {
+        let Self { durable, live, backfill, evicted, refused, declared, .. } = *self;
+        let Self { power_cuts, kills, flips, skipped_numbers, complete, .. } = *self;
+        [durable, live, backfill, evicted, refused, declared, power_cuts, kills, flips, skipped_numbers, complete]
+    }
+
     fn add(&mut self, other: &Self) {
         self.durable += other.durable;
-        self.read += other.read;
+        self.live += other.live;
+        self.backfill += other.backfill;
         self.evicted += other.evicted;
         self.refused += other.refused;
+        self.declared += other.declared;
         self.power_cuts += other.power_cuts;
         self.kills += other.kills;
         self.flips += other.flips;
         self.skipped_numbers += other.skipped_numbers;
+        self.complete += other.complete;
     }
 }
 
@@ -83,10 +112,21 @@ struct Known {
     /// Durable by word of the buffer.
     durable: BTreeSet<u64>,
     /// Acknowledged to the buffer.
-    acknowledged: u64,
+    acknowledged: BTreeSet<u64>,
     /// Evicted by word of the buffer.
     evicted: u64,
+    /// Read once, or declared lost: nobody waits for them any more.
+    settled: BTreeSet<u64>,
     ledger: Ledger,
+}
+
+/// One lane of the buffer, with what it handed out on this connection.
+struct Reader {
+    outlet: Outlet,
+    /// Last number read of each resource.
+    last: BTreeMap<Cri, u64>,
+    /// Chunks read and not acknowledged, with their numbers.
+    chunks: Vec<(Span, Vec<(Cri, u64)>)>,
 }
 
 struct History {
@@ -95,25 +135,30 @@ struct History {
     site: Site,
     monitor: Arc<Monitor>,
     log: Option<Log>,
-    outlet: Option<Outlet>,
+    /// Live and backfill, in the order in which they begin a connection.
+    readers: Vec<Reader>,
+    /// Handed out on this connection, by whichever lane.
+    handed: BTreeSet<(Cri, u64)>,
     now: Instant,
     epoch: u64,
     faults: Faults,
     mark: u64,
     known: BTreeMap<Cri, Known>,
-    /// Last number read of each resource since the last rewind or restart.
-    last_read: BTreeMap<Cri, u64>,
-    /// Ends of chunks read, with what they acknowledge.
-    chunks: Vec<(Position, BTreeMap<Cri, u64>)>,
     /// Whether a bit was ever flipped: then what it hit may be missing.
     damaged: bool,
+    /// Whether a crash took a loss that could not be declared before.
+    undeclared: bool,
+    told: bool,
     seen: Seen,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let site = site(Path::new(""), rng.u64(3..8));
+        let mut site = site(Path::new(""), rng.u64(3..8));
+        if rng.u8(..8) == 0 {
+            site.buffer.when_full = WhenFull::RefuseNewest;
+        }
         let disk = SimDisk::new();
         let mut history = Self {
             monitor: Arc::new(Monitor::new(&site)),
@@ -121,15 +166,16 @@ impl History {
             disk,
             site,
             log: None,
-            outlet: None,
+            readers: Vec::new(),
+            handed: BTreeSet::new(),
             now: Instant::now(),
             epoch: 0,
             faults: Faults::default(),
             mark: 0,
             known: (1..=3).map(|serial| (resource(serial), Known::default())).collect(),
-            last_read: BTreeMap::new(),
-            chunks: Vec::new(),
             damaged: false,
+            undeclared: false,
+            told: std::env::var_os(SEED).is_some(),
             seen: Seen::default(),
         };
         history.open();
@@ -138,15 +184,17 @@ impl History {
 
     fn step(&mut self) {
         let action = self.rng.u32(..100);
+        self.tell(|| format!("action {action}"));
         match action {
             0..40 => self.append(),
             40..52 => self.with_log(|log, now| log.commit(now)),
             52..67 => {
-                self.read();
+                let lane = self.rng.usize(..2);
+                self.read(lane);
             }
             67..75 => self.acknowledge(),
             75..79 => self.with_log(|log, now| log.save_cursor(now)),
-            79..82 => self.rewind(),
+            79..82 => self.reconnect(),
             82..87 => self.wait(),
             87..91 => self.change_faults(),
             91..94 => self.kill(),
@@ -162,6 +210,21 @@ impl History {
         self.wait();
         self.with_log(|log, now| log.commit(now));
         self.read_to_end();
+        // A log that refuses the newest says so when there is room again.
+        self.acknowledge_all();
+        self.with_log(|log, now| log.save_cursor(now));
+        self.now += Duration::from_secs(2);
+        self.with_log(Log::tick);
+        self.with_log(|log, now| log.commit(now));
+        self.read_to_end();
+        self.check_complete();
+    }
+
+    /// Says what happens, where one history is replayed.
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.told {
+            println!("{}", what());
+        }
     }
 
     fn append(&mut self) {
@@ -186,6 +249,7 @@ impl History {
         let (mut log, now) = (self.log.take().unwrap(), self.now);
         log.append(&mut batch, now);
         self.log = Some(log);
+        self.tell(|| format!("offered {offered:?}"));
         self.account(&offered);
     }
 
@@ -222,9 +286,11 @@ impl History {
         }
     }
 
-    /// Reads one chunk and returns its numbers.
-    fn read(&mut self) -> Option<Vec<(Cri, u64)>> {
-        let chunk = self.outlet.as_mut().unwrap().try_next().unwrap()?;
+    /// Reads one chunk of a lane; says whether there was one.
+    fn read(&mut self, lane: usize) -> bool {
+        let reader = &mut self.readers[lane];
+        let Some(chunk) = reader.outlet.try_next(self.now).unwrap() else { return false };
+        let mut numbers = Vec::new();
         for stored in &chunk.observations {
             let resource = stored.shape.resource;
             let known = self.known.get_mut(&resource).unwrap();
@@ -237,65 +303,109 @@ impl History {
             });
             let made = observation(&self.site, stream.expect("a shape of the site"), mark);
             assert_eq!((made.t, made.clock, &made.readings), (stored.t, stored.clock, &stored.readings));
-            let last = self.last_read.entry(resource).or_insert(0);
-            assert!(*last < stored.seq, "{resource}: {} after {last}", stored.seq);
+            let last = reader.last.entry(resource).or_insert(0);
+            assert!(*last < stored.seq, "{resource}: {} after {last} in lane {lane}", stored.seq);
             *last = stored.seq;
+            assert!(self.handed.insert((resource, stored.seq)), "{resource} {} is handed out twice", stored.seq);
             // What the outlet shows is durable: its number is bound to this mark for ever.
             known.durable.insert(stored.seq);
             known.given.insert(stored.seq, vec![mark]);
-            self.seen.read += 1;
+            known.settled.insert(stored.seq);
+            numbers.push((resource, stored.seq));
         }
-        self.chunks.push((chunk.end, self.last_read.clone()));
-        Some(chunk.observations.iter().map(|stored| (stored.shape.resource, stored.seq)).collect())
+        for gap in &chunk.gaps {
+            let known = self.known.get_mut(&gap.resource()).unwrap();
+            assert!(gap.last() <= known.last, "{gap:?} of numbers never given, the last is {}", known.last);
+            known.settled.extend(gap.first()..=gap.last());
+            self.seen.declared += 1;
+        }
+        let count = numbers.len() as u64;
+        if lane == 0 {
+            self.seen.live += count
+        } else {
+            self.seen.backfill += count
+        }
+        let told = format_args!("lane {lane}: {:?}, {numbers:?}, {:?}", chunk.span, chunk.gaps).to_string();
+        reader.chunks.push((chunk.span, numbers));
+        self.tell(|| told);
+        true
     }
 
-    /// Reads what is left and checks it against everything durable and not acknowledged.
+    /// Reads what is left in all lanes and checks it against everything durable and not acknowledged.
     fn read_to_end(&mut self) {
-        self.rewind();
-        let mut read: BTreeMap<Cri, BTreeSet<u64>> = BTreeMap::new();
-        while let Some(numbers) = self.read() {
-            for (resource, seq) in numbers {
-                read.entry(resource).or_default().insert(seq);
+        self.reconnect();
+        // What is found missing on the way is declared, which is read then.
+        loop {
+            while self.read(0) || self.read(1) {}
+            self.with_log(Log::acknowledged);
+            self.with_log(|log, now| log.commit(now));
+            if !self.read(0) && !self.read(1) {
+                break;
             }
         }
+        if self.damaged {
+            return;
+        }
         for (resource, known) in &self.known {
-            let read = read.remove(resource).unwrap_or_default();
-            let due: Vec<u64> = known.durable.range(known.acknowledged + 1..).copied().collect();
-            let missing: Vec<u64> = due.iter().filter(|seq| !read.contains(seq)).copied().collect();
-            if self.damaged {
-                continue;
-            }
+            let due = known.durable.iter().filter(|seq| !known.acknowledged.contains(seq));
+            let missing: Vec<u64> = due.copied().filter(|seq| !self.handed.contains(&(*resource, *seq))).collect();
             assert!(
                 missing.len() as u64 <= known.evicted,
                 "{resource}: {missing:?} missing, {} evicted",
                 known.evicted
             );
-            assert!(due.starts_with(&missing), "{resource}: {missing:?} is not the oldest of {due:?}");
         }
+    }
+
+    /// Checks that each number was read once or declared lost.
+    fn check_complete(&mut self) {
+        if self.damaged || self.undeclared {
+            return;
+        }
+        for (resource, known) in &self.known {
+            let missing: Vec<u64> = (1..=known.last).filter(|seq| !known.settled.contains(seq)).collect();
+            assert!(missing.is_empty(), "{resource}: {missing:?} never came and nobody said so");
+        }
+        self.seen.complete += 1;
     }
 
     fn acknowledge(&mut self) {
-        if self.chunks.is_empty() {
-            return;
-        }
-        let chosen = self.rng.usize(..self.chunks.len());
-        let (end, numbers) = self.chunks.drain(..=chosen).next_back().unwrap();
-        for (resource, seq) in numbers {
-            let known = self.known.get_mut(&resource).unwrap();
-            known.acknowledged = known.acknowledged.max(seq);
-        }
-        self.outlet.as_ref().unwrap().acknowledge(end);
+        let lane = self.rng.usize(..2);
+        let count = self.rng.usize(..=self.readers[lane].chunks.len());
+        self.acknowledge_chunks(lane, count);
         self.with_log(Log::acknowledged);
     }
 
-    fn rewind(&mut self) {
-        self.outlet.as_mut().unwrap().rewind();
-        self.last_read.clear();
-        self.chunks.clear();
+    fn acknowledge_all(&mut self) {
+        for lane in 0..2 {
+            self.acknowledge_chunks(lane, self.readers[lane].chunks.len());
+        }
+    }
+
+    fn acknowledge_chunks(&mut self, lane: usize, count: usize) {
+        let reader = &mut self.readers[lane];
+        for (span, numbers) in reader.chunks.drain(..count) {
+            for (resource, seq) in numbers {
+                self.known.get_mut(&resource).unwrap().acknowledged.insert(seq);
+            }
+            reader.outlet.acknowledge(span);
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.handed.clear();
+        let now = self.now;
+        for reader in &mut self.readers {
+            reader.outlet.rewind_at(now);
+            reader.last.clear();
+            reader.chunks.clear();
+        }
     }
 
     fn wait(&mut self) {
-        self.now += Duration::from_millis(self.rng.u64(5..1500));
+        // Sometimes so long that live falls behind, or that what is new has become old.
+        let longest = if self.rng.u8(..6) == 0 { 60_000 } else { 1500 };
+        self.now += Duration::from_millis(self.rng.u64(5..longest));
         self.with_log(Log::tick);
     }
 
@@ -318,6 +428,7 @@ impl History {
     }
 
     fn set_faults(&mut self, faults: Faults) {
+        self.tell(|| format!("{faults:?}"));
         self.faults = faults;
         self.disk.set_faults(faults);
     }
@@ -360,10 +471,8 @@ impl History {
     }
 
     fn close(&mut self) {
-        self.log = None;
-        self.outlet = None;
-        self.last_read.clear();
-        self.chunks.clear();
+        self.undeclared |= self.log.take().is_some_and(|log| log.late > 0);
+        self.readers.clear();
         for known in self.known.values_mut() {
             known.ledger = Ledger::default();
         }
@@ -371,9 +480,8 @@ impl History {
 
     fn open(&mut self) {
         self.monitor = Arc::new(Monitor::new(&self.site));
-        let rng = fastrand::Rng::with_seed(self.rng.u64(..));
-        let (log, outlet) =
-            open_on(self.disk.clone(), &Arc::new(self.site.clone()), Arc::clone(&self.monitor), rng).unwrap();
+        let seed = self.rng.u64(..);
+        let (log, shelf) = open_log(&self.disk, &self.site, &self.monitor, seed, self.now).unwrap();
         let epoch_is_new = log.epoch != self.epoch;
         let first_durable = self.known.values().any(|known| !known.durable.is_empty());
         if first_durable && !self.damaged {
@@ -381,7 +489,8 @@ impl History {
         }
         self.epoch = log.epoch;
         self.log = Some(log);
-        self.outlet = Some(outlet);
+        let reader = |lane| Reader { outlet: shelf.outlet(lane), last: BTreeMap::new(), chunks: Vec::new() };
+        self.readers = [Lane::Live, Lane::Backfill].map(reader).into();
         for (resource, ledger) in self.monitor.snapshot().resources {
             let known = self.known.get_mut(&resource).unwrap();
             known.accepted.clear();
@@ -395,11 +504,12 @@ impl History {
             known.last = ledger.last_seq;
             if epoch_is_new {
                 known.durable.clear();
-                known.acknowledged = 0;
+                known.acknowledged.clear();
+                known.settled.clear();
             }
         }
         self.read_to_end();
-        self.rewind();
+        self.reconnect();
     }
 
     fn check_bytes(&self) {
