@@ -1,12 +1,14 @@
-//! The quota takes the segment that the outlet is about to read.
+//! The quota takes segments: the one that the outlet is about to read, and no more than it must.
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use ganglion_protocols::{Gap, LossCause, Timestamp};
+
 use super::sim_disk::SimDisk;
-use super::{observation, open_log, resource, site};
+use super::{OPENED, observation, open_log, open_whole, resource, site};
 use crate::buffer::shared::Lane;
 use crate::buffer::{Outlet, Storage, StorageFile};
 use crate::monitor::Monitor;
@@ -78,4 +80,22 @@ fn a_segment_whose_file_is_used_again_between_its_opening_and_its_reading_is_evi
     assert!(ledger.dropped > 0);
     assert!(read.iter().copied().eq(ledger.dropped + 1..=ledger.last_seq), "{read:?} of {ledger:?}");
     assert_eq!(monitor.snapshot().store.damaged_bytes, 0);
+}
+
+#[test]
+fn a_loss_that_is_declared_first_after_a_start_costs_a_full_log_one_segment_and_no_more() {
+    let site = site(Path::new(""), 4);
+    let (disk, monitor) = (SimDisk::new(), Arc::new(Monitor::new(&site)));
+    let (mut log, outlet) = open_whole(&disk, &site, &monitor, 7).unwrap();
+    while log.next_segment <= 6 {
+        log.append(&mut vec![observation(&site, 1, log.next_segment)], Instant::now());
+        log.commit(Instant::now());
+    }
+    drop((log, outlet));
+    let (mut log, outlet) = open_whole(&disk, &site, &monitor, 7).unwrap();
+    let next = log.next_segment;
+    let t = Timestamp::from_unix_nanos(OPENED);
+    outlet.declare_lost(Gap::whole(resource(3), (1, 1), (t, t), LossCause::Damaged));
+    log.acknowledged(Instant::now());
+    assert_eq!(log.next_segment, next + 1);
 }
