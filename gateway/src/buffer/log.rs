@@ -260,6 +260,9 @@ impl Log {
         while !self.undeclared.is_empty() || self.written < self.pending.len() {
             if self.active.as_ref().is_none_or(|active| active.sealed || active.poisoned) {
                 self.rotate(now)?;
+                // Making room may have declared all that was waiting. With nothing to write no frame fits, and the segment
+                // just begun would be taken for full.
+                continue;
             }
             let full = if self.undeclared.is_empty() { self.write_observations()? } else { self.write_losses()? };
             if full {

@@ -3,6 +3,7 @@
 mod ahead;
 mod cases;
 mod disk;
+mod evicted;
 mod examine;
 mod golden;
 mod model;
