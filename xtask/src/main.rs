@@ -5,6 +5,7 @@ mod arrows;
 mod bench;
 mod demo;
 mod fuzz;
+mod machine;
 mod setup;
 mod shell;
 mod test;

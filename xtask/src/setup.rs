@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::machine;
 use crate::shell::{Failure, command, output, root, run, succeeds, target_dir};
 
 /// Installs what is missing: the broker and the Modbus server that the integration tests talk to, the fuzzer's compiler
@@ -14,6 +15,9 @@ pub(crate) struct Options {
     /// Add the Rust targets of the supported boards and gateways too
     #[arg(long)]
     cross: bool,
+    /// Install QEMU and fetch a kernel too, for the test that cuts a virtual machine's power
+    #[arg(long)]
+    power_cut: bool,
 }
 
 const CROSS_TARGETS: [&str; 3] =
@@ -24,19 +28,22 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     if options.cross {
         run(&mut command("rustup", ["target", "add"].iter().chain(&CROSS_TARGETS)))?;
     }
+    if options.power_cut {
+        machine::set_up()?;
+    }
     println!("setup: all there");
     Ok(())
 }
 
 /// Installs what the integration tests talk to.
 pub(crate) fn peers() -> Result<(), Failure> {
-    packages()?;
+    packages(missing_packages)?;
     python(&root().join("hil-tests/python/requirements.txt"), &target_dir()?.join("peers/venv"))
 }
 
 /// Installs the packages that are missing, with root's rights or a sudo that asks nothing.
-fn packages() -> Result<(), Failure> {
-    let missing = missing_packages();
+pub(crate) fn packages(still_missing: fn() -> Vec<&'static str>) -> Result<(), Failure> {
+    let missing = still_missing();
     if missing.is_empty() {
         return Ok(());
     }
@@ -65,7 +72,7 @@ fn packages() -> Result<(), Failure> {
     if missing.contains(&MOSQUITTO) {
         stop_service(prefix)?;
     }
-    match missing_packages().as_slice() {
+    match still_missing().as_slice() {
         [] => Ok(()),
         still => Err(Failure::Check(format!("{} installed, but still not usable from here", still.join(", ")))),
     }
@@ -129,7 +136,7 @@ fn has_header(header: &str) -> bool {
 }
 
 /// Says whether a program can be found, also where only root's search path would look.
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())

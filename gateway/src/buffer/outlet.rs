@@ -178,6 +178,8 @@ impl Outlet {
                 self.resolve()?;
                 self.missing.leave();
                 self.open = None;
+                // What was read and not handed out holds nothing to deliver.
+                self.acknowledge(Span { from: self.from, to: self.at });
                 (self.from, self.at) = (from, from);
             }
             let within = |end: u32| match to {
@@ -197,7 +199,14 @@ impl Outlet {
                 View::Readable { next: Some(next), .. } if to.is_none_or(|to| Position::start_of(next) < to) => {
                     self.at = Position::start_of(next);
                 }
-                View::Gone { .. } | View::Readable { .. } => return Ok(None),
+                View::Gone { .. } | View::Readable { .. } => match to {
+                    // Nothing is left before it: the lane goes on behind what others have there.
+                    Some(to) if to > self.at => {
+                        self.acknowledge(Span { from: self.from, to });
+                        (self.from, self.at) = (to, to);
+                    }
+                    _ => return Ok(None),
+                },
             }
         }
     }
@@ -236,6 +245,8 @@ impl Outlet {
         let mut open = match self.open.take() {
             Some(open) if open.number == self.at.segment => open,
             before => match SegmentReader::open(&*self.storage, self.at.segment) {
+                // Evicted, and its file used again, between the opening of the file and the reading of its header.
+                Ok(_) | Err(SegmentError::Header(_)) if self.is_evicted() => return Ok(None),
                 Ok(reader) if reader.header.number != self.at.segment => {
                     self.skip_segment(end, "its header is of another");
                     return Ok(None);
@@ -263,13 +274,14 @@ impl Outlet {
                 // An evicted segment is no longer asked for. Any other is opened anew: a handle may be stale for ever.
                 Err(error) => return Err(error),
             };
+            // An evicted segment is written over while it is read here: what seems damaged is not, and the shapes that name
+            // its observations may be those of the next.
+            if self.is_evicted() {
+                break;
+            }
             match step {
                 Step::End => break,
                 Step::Hole { next, .. } => {
-                    // An evicted segment is written over while it is read here. That is no damage.
-                    if !matches!(self.shared.view(self.at), View::Readable { .. }) {
-                        break;
-                    }
                     damaged |= self.report_hole(next, synced);
                     self.at.offset = next;
                 }
@@ -296,6 +308,11 @@ impl Outlet {
         let span = Span { from: self.from, to: self.at };
         self.from = self.at;
         Ok(Some(Chunk { span, observations, gaps }))
+    }
+
+    /// Says whether the quota has taken the segment: its file may hold another by now.
+    fn is_evicted(&self) -> bool {
+        !matches!(self.shared.view(self.at), View::Readable { .. })
     }
 
     /// Reports a stretch without a frame; returns whether it should have one.
