@@ -1,6 +1,5 @@
 //! Verbs of the command line; each prints for a person unless asked for JSON.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ganglion::acquire::trace::Trace;
+use ganglion::buffer::outlook::Outlook;
 use ganglion::pipeline::Drained;
 use ganglion::site::{BrokerSettings, Site};
 use ganglion::tools::{self, REFUSED, load, load_quietly, say, with_causes};
@@ -38,6 +38,7 @@ Examples:
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
   ganglion run --config site.toml --trace new.trace         every byte of every bus, then
   ganglion trace new.trace                                  as frames and words
+  ganglion buffer inspect --config site.toml                what the disk holds; also verify, export
   ganglion decode modbus-rtu 010300000002C40B               what a frame says, or where it is wrong
 
 Environment:
@@ -64,7 +65,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
     },
-    /// Check a site file with its templates, directory and certificates. Touches no wire.
+    /// Check a site file with its templates, directory and certificates, and predict what it asks of the disk. Touches no
+    /// wire.
     Check {
         /// The site file.
         #[arg(long, value_name = "FILE")]
@@ -110,6 +112,11 @@ enum Verb {
     Scan(tools::scan::Options),
     /// Print a saved trace as frames and words.
     Trace(tools::trace::Options),
+    /// Look into the buffer on disk: what it holds, whether it is whole, and the observations out of it. Reads only.
+    Buffer {
+        #[command(subcommand)]
+        verb: tools::buffer::Verb,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -153,11 +160,7 @@ pub(crate) fn main() -> ExitCode {
                 Err(code) => code,
             }
         }
-        Verb::Check { config } => match load(&config) {
-            Ok((_, report)) if report.errors() > 0 => ExitCode::from(REFUSED),
-            Ok((site, _)) => say(&summary(&config, &site)),
-            Err(code) => code,
-        },
+        Verb::Check { config } => tools::check::main(&config),
         Verb::Status { config, json } => match load_quietly(&config) {
             Ok(site) => show_status(&site, json),
             Err(code) => code,
@@ -177,6 +180,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Write(options) => tools::write::main(&options),
         Verb::Scan(options) => tools::scan::main(&options),
         Verb::Trace(options) => tools::trace::main(&options),
+        Verb::Buffer { verb } => tools::buffer::main(&verb),
     }
 }
 
@@ -266,20 +270,6 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn summary(path: &Path, site: &Site) -> String {
-    let points: usize = site.devices.iter().flat_map(|device| &device.groups).map(|group| group.points.len()).sum();
-    format!(
-        "{}: good\n  gateway    {}\n  directory  {}\n  buses      {}\n  devices    {}\n  points     {points}\n  resources  {}\n  brokers    {}\n",
-        path.display(),
-        site.gateway,
-        site.directory,
-        site.buses.len(),
-        site.devices.len(),
-        site.streams.iter().map(|stream| stream.resource).collect::<BTreeSet<_>>().len(),
-        site.broker.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    )
-}
-
 fn show_status(site: &Site, json: bool) -> ExitCode {
     match status::read(&site.data_dir) {
         Ok(document) if json => say(&format!("{document:#}\n")),
@@ -298,7 +288,7 @@ fn status_table(document: &serde_json::Value) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n\n",
+        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n        {}\n\n",
         text(&document["gateway"]),
         text(&document["store"]["epoch"]),
         text(&document["uplink"]["connected"]),
@@ -310,6 +300,7 @@ fn status_table(document: &serde_json::Value) -> String {
         text(&document["store"]["bytes"]),
         text(&document["store"]["segments"]),
         text(&document["store"]["trouble"]),
+        outlook(&document["store"]),
     );
     let mut table = |first: &str, columns: &[&str], rows: &serde_json::Value| {
         out.push_str(&format!("{first:<24}"));
@@ -338,6 +329,16 @@ fn status_table(document: &serde_json::Value) -> String {
         }
     }
     out
+}
+
+/// Says how long an outage the disk still covers, as the daemon measures it.
+fn outlook(store: &serde_json::Value) -> String {
+    let Some(free) = store["free_bytes"].as_u64() else { return "nothing written yet".to_owned() };
+    if let Some(trouble) = store["trouble"].as_str() {
+        return format!("covers no outage: the disk refuses ({trouble})");
+    }
+    let used = (store["held_bytes"].as_u64().unwrap_or(0), store["quota_bytes"].as_u64().unwrap_or(0));
+    Outlook { free, rate: store["append_bytes_per_s"].as_f64(), used }.to_string()
 }
 
 fn explain(identifier: &str, part_code: bool) -> ExitCode {

@@ -98,7 +98,7 @@ pub struct Uplink {
 }
 
 /// State of one log of the buffer.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Store {
     /// Its identity, sixteen hex digits; empty until it is open. A new one means that numbering began anew.
     pub epoch: String,
@@ -110,6 +110,17 @@ pub struct Store {
     pub segments: u64,
     /// Bytes skipped because they were durable and no longer verify; each stretch with an ERROR in the log.
     pub damaged_bytes: u64,
+    /// Bytes appended a second, smoothed over some minutes; unknown for the first one.
+    pub append_bytes_per_s: Option<f64>,
+    /// Bytes of the quota held by what is not delivered.
+    pub held_bytes: u64,
+    /// Most bytes that segments may take; 0 until the first commit.
+    pub quota_bytes: u64,
+    /// Bytes that can be appended before something undelivered must go: what the quota leaves, or the file system where
+    /// that is less. Unknown until the first commit.
+    pub free_bytes: Option<u64>,
+    /// Hours of outage that these bytes cover at the present rate.
+    pub covers_hours: Option<f64>,
 }
 
 /// State of one bus: what its plan predicts, and what is measured.

@@ -14,6 +14,8 @@ mod alarms;
 mod copy;
 #[path = "config/devices.rs"]
 mod devices;
+#[path = "config/disk.rs"]
+mod disk;
 #[path = "config/keys.rs"]
 mod keys;
 #[path = "config/uplink.rs"]

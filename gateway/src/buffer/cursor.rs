@@ -8,7 +8,7 @@ use super::format::{CursorSlot, PAGE, Position, SLOT_LEN, Unreadable};
 use super::spans::Spans;
 use super::storage::{Storage, StorageFile};
 
-const NAME: &str = "cursor";
+pub(super) const NAME: &str = "cursor";
 const NEW_NAME: &str = "new-cursor";
 
 /// Writes the slots.

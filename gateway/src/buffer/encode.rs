@@ -16,9 +16,9 @@ use crate::site::{Stream, StreamId};
 const FRAME_BYTES: usize = 64 * 1024;
 const HEAD: usize = FRAME_HEAD_LEN as usize;
 /// In how many frames of a segment a shape is written: a damaged frame then takes no other frame's meaning with it.
-const SHAPE_COPIES: u8 = 2;
+pub(super) const SHAPE_COPIES: u8 = 2;
 /// Longest last-number record: kind, resource, varint.
-const LAST_SEQ_BYTES: usize = 1 + 8 + 10;
+pub(super) const LAST_SEQ_BYTES: usize = 1 + 8 + 10;
 
 /// A numbered observation that is not durable yet.
 pub(super) struct Pending {

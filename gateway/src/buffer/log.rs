@@ -9,6 +9,7 @@ use ganglion_protocols::{Cri, LossCause};
 use tracing::{error, info, warn};
 
 use super::account::Account;
+use super::ahead::Ahead;
 use super::cursor::Cursor;
 use super::encode::{Encoded, Encoder, Pending};
 use super::format::{HEADER_LEN, Position, SegmentHeader, saturate, segment_name};
@@ -54,6 +55,7 @@ pub(super) struct Log {
     pub(super) cursor_due: Option<Instant>,
     pub(super) cursor_refused: bool,
     pub(super) trouble: Option<Trouble>,
+    pub(super) ahead: Ahead,
 }
 
 /// The segment being written.
@@ -61,7 +63,7 @@ pub(super) struct Active {
     pub(super) header: SegmentHeader,
     file: Box<dyn StorageFile>,
     /// Behind the last frame written.
-    written: u32,
+    pub(super) written: u32,
     /// Behind the last frame known durable.
     synced: u32,
     /// Behind what was carried over.
@@ -174,6 +176,7 @@ impl Log {
                 self.leave_trouble();
                 self.pool.top_up();
                 self.report();
+                self.look_ahead(now);
             }
             Err(error) => self.enter_trouble(&error, now),
         }

@@ -18,20 +18,28 @@
 //! | `shared.rs` | what writer and outlets both know, and which lane reads what |
 //! | `account.rs` | what one log tells the monitor |
 //! | `storage.rs` | the disk |
+//! | `rate.rs`, `ahead.rs`, `outlook.rs` | how fast the log grows, how long an outage is still covered |
+//! | `predict.rs` | the same before it ever ran, and what it wears |
+//! | `examine.rs` | looking at a log without serving it |
 //!
 //! **Invariants.** A segment found at open is never appended to. A number that was durable is never given again. Nothing
 //! readable is given up except by the quota, and then it is declared before it goes. No two lanes hand out the same. After a failed fsync nothing is believed of that segment
 //! but what was durable before.
 
 mod account;
+mod ahead;
 mod cursor;
 mod encode;
+pub mod examine;
 mod format;
 mod log;
 mod lost;
 mod missing;
 mod outlet;
+pub mod outlook;
 mod pool;
+pub mod predict;
+mod rate;
 mod recover;
 mod scan;
 mod shared;
@@ -56,6 +64,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use self::account::Account;
+use self::ahead::Ahead;
 use self::cursor::Cursor;
 use self::encode::Encoder;
 use self::log::Log;
@@ -70,6 +79,7 @@ use crate::site::{BufferSettings, Site, Stream};
 
 pub use self::outlet::{Chunk, Outlet, Stored, StoredShape};
 pub use self::spans::Span;
+pub(crate) use self::storage::free_bytes;
 pub use self::storage::{Disk, Storage, StorageFile};
 
 /// Segments that `max_bytes` must have room for: the newest two are never reclaimed, and one more takes what comes.
@@ -316,6 +326,7 @@ fn open_on(
         cursor_due: None,
         cursor_refused: false,
         trouble: None,
+        ahead: Ahead::default(),
     };
     log.report();
     let (bytes, segments) = shelf.account.store(|store| (store.bytes, store.segments));

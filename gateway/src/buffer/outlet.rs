@@ -178,6 +178,8 @@ impl Outlet {
                 self.resolve()?;
                 self.missing.leave();
                 self.open = None;
+                // What was read and not handed out holds nothing to deliver.
+                self.acknowledge(Span { from: self.from, to: self.at });
                 (self.from, self.at) = (from, from);
             }
             let within = |end: u32| match to {
@@ -197,7 +199,14 @@ impl Outlet {
                 View::Readable { next: Some(next), .. } if to.is_none_or(|to| Position::start_of(next) < to) => {
                     self.at = Position::start_of(next);
                 }
-                View::Gone { .. } | View::Readable { .. } => return Ok(None),
+                View::Gone { .. } | View::Readable { .. } => match to {
+                    // Nothing is left before it: the lane goes on behind what others have there.
+                    Some(to) if to > self.at => {
+                        self.acknowledge(Span { from: self.from, to });
+                        (self.from, self.at) = (to, to);
+                    }
+                    _ => return Ok(None),
+                },
             }
         }
     }

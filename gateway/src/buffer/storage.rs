@@ -49,6 +49,11 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Those of the operating system.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// Returns the bytes that the file system leaves for more files; `None` when it does not say.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// An open file, read and written at absolute places.
@@ -93,6 +98,11 @@ impl Disk {
     pub fn new(dir: &Path) -> io::Result<Self> {
         create_dir_durably(dir)?;
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Takes a directory without touching it, to look at what is there.
+    pub(super) fn as_it_is(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -144,6 +154,17 @@ impl Storage for Disk {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.dir)
+    }
+}
+
+/// Returns the bytes that the file system of a directory leaves to this user; `None` when it does not say.
+pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
+    let says = nix::sys::statvfs::statvfs(dir).ok()?;
+    #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on some targets")]
+    u64::from(says.blocks_available()).checked_mul(u64::from(says.fragment_size()))
 }
 
 impl StorageFile for File {

@@ -1,10 +1,13 @@
-//! What a field engineer has on site: look at the plan, read and write, find what is on a line, read a trace.
+//! What a field engineer has on site: look at the plan, read and write, find what is on a line, read a trace,
+//! look into the buffer.
 //!
 //! | file | verb |
 //! |---|---|
+//! | `check.rs` | `ganglion check`: whether a site file is good, and what it asks of the disk |
 //! | `plan.rs` | `ganglion plan`: what a bus is asked for, what it can carry, who is late and why |
 //! | `read.rs`, `write.rs` | `ganglion read`, `ganglion write` |
 //! | `scan/` | `ganglion scan`: who is on this line? |
+//! | `buffer/` | `ganglion buffer`: what the disk holds, whether it is whole, and the observations out of it |
 //! | `trace.rs`, `frames.rs` | `ganglion trace`: raw bytes as frames and words |
 //! | `replay.rs` | a trace against the engine, in virtual time, for tests |
 //!
@@ -12,6 +15,8 @@
 //! the wire itself and drives the same engine ([`line`]).
 
 pub mod ask;
+pub mod buffer;
+pub mod check;
 pub mod device;
 pub mod frames;
 pub mod line;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails its test")]
 
 mod ask;
+mod buffer;
 mod control;
 mod plan;
 mod scan;

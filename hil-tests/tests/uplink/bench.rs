@@ -211,6 +211,17 @@ pub(crate) fn observation(resource: &str, seq: u64) -> Stored {
     }
 }
 
+/// An observation of at least so many bytes.
+pub(crate) fn observation_of(resource: &str, seq: u64, bytes: usize) -> Stored {
+    let mut large = observation(resource, seq);
+    let mut shape = (*large.shape).clone();
+    let mut properties = shape.properties.to_vec();
+    properties[0].name = "p".repeat(bytes);
+    shape.properties = properties.into();
+    large.shape = shape.into();
+    large
+}
+
 /// A log in memory; its mark counts chunks.
 #[derive(Clone, Default)]
 pub(crate) struct Log {

@@ -11,7 +11,7 @@ mod reload;
 use std::fs;
 use std::time::Duration;
 
-use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, within};
+use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, observation_of, within};
 use ganglion::buffer::Stored;
 use ganglion::monitor::LogName;
 use ganglion::site::{MqttVersion, NamedProperty};
@@ -130,7 +130,9 @@ async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_ki
     bench.expect_delivered(PUMP, 10).await;
     bench.broker.freeze().unwrap();
     bench.log.push_pump(11..=200);
-    within(|| bench.log.outstanding() >= 20, || "the broker's receive maximum of 20 fills".to_owned()).await;
+    // Two of the broker's receive maximum of 20 are kept for events.
+    within(|| bench.log.outstanding() >= 18, || format!("the receive maximum fills: {}", bench.log.outstanding()))
+        .await;
     assert_eq!(bench.log.acknowledged(), 10);
     bench.broker.kill().unwrap();
     // By another authority deliver cannot be back before the new subscriber listens.
@@ -314,9 +316,9 @@ async fn a_message_larger_than_the_clients_default_limit_is_published_in_the_old
     bench.settings.max_payload = 65_536;
     let subscriber = bench.subscribe("reader");
     bench.start_deliver();
-    bench.log.push((1..=300).map(|seq| observation(PUMP, seq)).collect());
+    bench.log.push(vec![observation_of(PUMP, 1, 25_000)]);
     bench.finish().await;
-    within(|| arrivals(&subscriber, PUMP).len() == 300, || "all arrive".to_owned()).await;
+    within(|| arrivals(&subscriber, PUMP).len() == 1, || "it arrives".to_owned()).await;
     let longest = subscriber.received().unwrap().iter().map(|message| message.payload.len()).max();
     assert!(longest > Some(20_000), "{longest:?} bytes");
     assert_eq!(bench.seen().uplink.connections, 1);
@@ -394,18 +396,11 @@ async fn a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_writ
     let silent_once = |number| if number == 0 { Treatment::SilenceAfterConnAck } else { Treatment::Courtesy };
     let broker = Hostile::start(&bench.pki.broker, silent_once).await;
     bench.settings.port = broker.port;
-    bench.settings.max_payload = 12 * 1024 * 1024;
-    // 16 MB, of which 12 MiB are the first message: more than the sockets between hold.
-    let mut large = observation(PUMP, 0);
-    let mut shape = (*large.shape).clone();
-    let mut properties = shape.properties.to_vec();
-    properties[0].name = "p".repeat(4_000);
-    shape.properties = properties.into();
-    large.shape = shape.into();
-    bench.log.push((1..=4_000).map(|seq| Stored { seq, ..large.clone() }).collect());
+    // One message of 16 MB: more than the sockets between hold.
+    bench.log.push(vec![observation_of(PUMP, 1, 16_000_000)]);
     bench.start_deliver();
     bench.expect_cause("the connection is stuck").await;
-    bench.expect_delivered(PUMP, 4_000).await;
+    bench.expect_delivered(PUMP, 1).await;
     bench.finish().await;
-    assert_eq!(broker.arrivals(PUMP), (1..=4_000).collect::<Vec<_>>());
+    assert_eq!(broker.arrivals(PUMP), [1]);
 }

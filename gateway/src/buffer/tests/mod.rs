@@ -1,8 +1,10 @@
 //! Tests of the buffer as a whole.
 
+mod ahead;
 mod cases;
 mod disk;
 mod evicted;
+mod examine;
 mod golden;
 mod model;
 mod sim_disk;
