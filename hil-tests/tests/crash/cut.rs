@@ -20,7 +20,7 @@ use crate::write_log::{Entry, WriteLog};
 /// How many cuts are tried: a number, or `all`.
 const CUTS: &str = "GANGLION_CRASH_CUTS";
 const SEED: &str = "GANGLION_CRASH_SEED";
-const FEW: usize = 120;
+const FEW: usize = 100;
 
 /// Runs the machine, then cuts its power at writes spread over all of its life.
 ///

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use ganglion_hil::peers::PeerError;
@@ -69,8 +70,9 @@ pub(crate) fn run(
 ) -> Result<End, PeerError> {
     let io = |error| PeerError::Io { peer: WORKER, error };
     let listener = UnixListener::bind(socket).map_err(io)?;
-    let child = worker.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().map_err(io)?;
-    Tracer::begin(&child, &listener, data_dir, log)?.run(here)
+    listener.set_nonblocking(true).map_err(io)?;
+    let mut child = worker.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().map_err(io)?;
+    Tracer::begin(&mut child, &listener, data_dir, log)?.run(here)
 }
 
 const WORKER: &str = "traced worker";
@@ -90,9 +92,18 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn begin(child: &Child, listener: &UnixListener, data_dir: &Path, log: Log) -> Result<Self, PeerError> {
+    fn begin(child: &mut Child, listener: &UnixListener, data_dir: &Path, log: Log) -> Result<Self, PeerError> {
         let io = |error| PeerError::Io { peer: WORKER, error };
-        let (stream, _) = listener.accept().map_err(io)?;
+        let stream = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(io(error)),
+            }
+            if let Some(status) = child.try_wait().map_err(io)? {
+                return Err(io(io::Error::other(format!("it ended before it said anything: {status}"))));
+            }
+        };
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).map_err(io)?;
