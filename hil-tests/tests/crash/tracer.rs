@@ -49,16 +49,15 @@ impl fmt::Display for Boundary {
     }
 }
 
-/// How a worker ended.
+/// Where a worker was killed, and what was promised at that moment.
 #[derive(Debug)]
-pub(crate) enum End {
-    /// Killed, with what was promised at that moment.
-    Killed(Boundary, Promises),
-    /// By itself.
-    Finished,
+pub(crate) struct Killed {
+    pub(crate) boundary: Boundary,
+    pub(crate) promises: Promises,
 }
 
-/// Runs a worker until `here` says of a boundary, and how many were before it, that it is to be killed there.
+/// Runs a worker until `here` says of a boundary, and how many were before it, that it is to be killed there. `None` when it
+/// ended by itself.
 ///
 /// # Errors
 /// When tracing is not allowed, or the worker failed.
@@ -67,7 +66,7 @@ pub(crate) fn run(
     socket: &Path,
     (data_dir, log): (&Path, Log),
     here: impl FnMut(usize, &Boundary) -> bool,
-) -> Result<End, PeerError> {
+) -> Result<Option<Killed>, PeerError> {
     let io = |error| PeerError::Io { peer: WORKER, error };
     let listener = UnixListener::bind(socket).map_err(io)?;
     listener.set_nonblocking(true).map_err(io)?;
@@ -126,7 +125,7 @@ impl Tracer {
         Ok(Self { process, data_dir, log, memory, stream, inside, writing, kept })
     }
 
-    fn run(mut self, mut here: impl FnMut(usize, &Boundary) -> bool) -> Result<End, PeerError> {
+    fn run(mut self, mut here: impl FnMut(usize, &Boundary) -> bool) -> Result<Option<Killed>, PeerError> {
         let mut boundaries = 0;
         loop {
             // Of this thread's children only: others trace workers of their own.
@@ -136,14 +135,14 @@ impl Tracer {
                         if here(boundaries, &boundary) {
                             let promises = self.ask()?;
                             end(self.process)?;
-                            return Ok(End::Killed(boundary, promises));
+                            return Ok(Some(Killed { boundary, promises }));
                         }
                         boundaries += 1;
                         self.note(&boundary)?;
                     }
                     go_on(thread, None)?;
                 }
-                WaitStatus::Exited(who, 0) if who == self.process => return Ok(End::Finished),
+                WaitStatus::Exited(who, 0) if who == self.process => return Ok(None),
                 WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) if who == self.process => {
                     return Err(PeerError::Io { peer: WORKER, error: io::Error::other("it failed") });
                 }
