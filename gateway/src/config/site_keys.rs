@@ -111,7 +111,9 @@ const BROKER: Section = Section {
             name: "keep_alive_s",
             kind: Kind::Integer(5, 65_535),
             need: Need::Number(30),
-            doc: "longest silence before a ping, in seconds",
+            doc: "longest silence before a ping, in seconds; below the time after which the network forgets a silent \
+                  connection (mobile networks: some from 60 s on, many from 300 s on), else each silence ends in a loss, \
+                  noticed one and a half of these later",
         },
         Key {
             name: "retry_min_ms",

@@ -74,6 +74,11 @@ impl<C> Window<C> {
         (!self.entries.is_empty()).then_some(self.first)
     }
 
+    /// Returns the payload bytes in flight, those that are settled behind an older message included.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns how many messages may be between the oldest unacknowledged one and the newest.
     pub(super) const fn limit(&self) -> usize {
         self.limit

@@ -21,7 +21,7 @@ pub(crate) fn draw(runs: &[Run; 2]) -> String {
         lines[0] += &line(colour, &connected(run, seen));
         lines[1] += &line(colour, &load(run, seen));
         let y = 16 + 16 * index;
-        legend += &format!("<text x=\"44\" y=\"{y}\" fill=\"{colour}\">{}</text>\n", run.policy.name);
+        legend += &format!("<text x=\"54\" y=\"{y}\" fill=\"{colour}\">{}</text>\n", run.policy.name);
     }
     let gateways = runs[0].fleet.gateways;
     let all = [(1.0, format!("{gateways}")), (0.5, format!("{}", gateways / 2)), (0.0, "0".to_owned())];
@@ -30,8 +30,8 @@ pub(crate) fn draw(runs: &[Run; 2]) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 880 290\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"880\" height=\"290\" fill=\"white\"/>\n{legend}{}{}</svg>\n",
-        panel(44.0, "gateways connected, by seconds after the return", SHOWN[0], &all, &lines[0]),
-        panel(484.0, "load of the busiest node (1 = all it can do), by seconds", SHOWN[1], &decades, &lines[1]),
+        panel(54.0, "gateways connected, by seconds after the return", SHOWN[0], &all, &lines[0]),
+        panel(494.0, "load of the busiest node (1 = all it can do), by seconds", SHOWN[1], &decades, &lines[1]),
     )
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use ganglion_protocols::bytes::Writer;
 use ganglion_protocols::envelope::Envelope;
 use ganglion_protocols::record::{ShapeId, put_observation};
-use ganglion_protocols::topic::ObservationTopic;
+use ganglion_protocols::topic::{ResourceSubject, ResourceTopic};
 use ganglion_protocols::{
     Class, Clock, ClockSource, Cri, Division, Observation, Property, Quality, Reading, Serial, Shape, Timestamp, Value,
 };
@@ -40,7 +40,9 @@ pub(crate) fn sizes() -> Sizes {
 
 static SIZES: LazyLock<Sizes> = LazyLock::new(|| {
     let one = [readings(0)];
-    let topic = ObservationTopic { resource: resource(0), domain: "water" }.to_string().len();
+    let topic = ResourceTopic { resource: resource(0), domain: "water", about: ResourceSubject::Observations }
+        .to_string()
+        .len();
     let live = envelope(&one).len() + topic + PUBLISH;
     let mut room = [0; 256];
     let mut out = Writer::new(&mut room);

@@ -13,7 +13,7 @@ pub(crate) fn head(setting: &Setting) -> String {
     let Setting { gateways, handshakes, backlog, compression, seed, .. } = setting;
     format!(
         "{gateways} gateways x {} observations/s; 3 nodes x {handshakes:.0} handshakes/s, backlog {backlog}; seed {seed}\n\
-         an observation of two readings: {} bytes on disk, {} as a live message; {} in a backfill message of {} bytes, \
+         an observation of two readings: {} bytes on disk, {} as a live message; {} in a backfill message of {} bytes,\n\
          {:.0} compressed {compression:.1} times\n\n\
          {:<34} | 99 % up tries/s failed  dropped | hands. traffic    over | live p99 drained     lost",
         crate::sizes::RESOURCES,

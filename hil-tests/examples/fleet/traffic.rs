@@ -67,9 +67,9 @@ impl Traffic {
         }
     }
 
-    /// Says whether steps of ten seconds show the same as those of one.
+    /// Says whether steps of ten seconds show the same as those of one: a drain of hours, not one of minutes.
     pub(crate) fn may_be_coarse(&self) -> bool {
-        !matches!(self.policy.cap, Cap::Refuse(_))
+        matches!(self.policy.cap, Cap::Pause(_) | Cap::Gateway(_))
     }
 
     /// Lets everything flow up to `now`; returns the gateways whose messages the broker refused.

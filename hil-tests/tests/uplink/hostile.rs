@@ -1,7 +1,7 @@
 //! A broker that does everything the standard does not forbid, and some things it does: acknowledges in any order, late
 //! or together with the end of the connection, breaks off at any time, or answers nothing at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,10 +25,18 @@ pub(crate) enum Treatment {
     SilenceAfterConnAck,
     /// The connection breaks after some messages, acknowledgements come in any order and some never.
     Chaos,
+    /// As chaos, and some messages are refused for now.
+    Moods,
     /// So many messages are refused with this reason code of PUBACK, then nothing unusual.
     RefuseFirst(u8, usize),
     /// Nothing unusual.
     Courtesy,
+}
+
+/// A message that is not acknowledged yet.
+struct Owed {
+    id: [u8; 2],
+    observations: Vec<(String, u64)>,
 }
 
 /// A broker in this process; ended when dropped.
@@ -43,6 +51,7 @@ struct Seen {
     connections: usize,
     left_by_client: usize,
     arrivals: BTreeMap<String, Vec<u64>>,
+    taken: BTreeMap<String, BTreeSet<u64>>,
     last_arrival: Option<Instant>,
     longest_silence: Duration,
 }
@@ -78,6 +87,11 @@ impl Hostile {
     /// `seq` of every observation of a resource that arrived, in the order of arrival.
     pub(crate) fn arrivals(&self, resource: &str) -> Vec<u64> {
         self.seen.lock().unwrap().arrivals.get(resource).cloned().unwrap_or_default()
+    }
+
+    /// `seq` of every observation of a resource whose message was acknowledged and not refused.
+    pub(crate) fn taken(&self, resource: &str) -> Vec<u64> {
+        self.seen.lock().unwrap().taken.get(resource).into_iter().flatten().copied().collect()
     }
 
     /// Longest time between two messages.
@@ -128,8 +142,9 @@ async fn serve(
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut stream = acceptor.accept(stream).await?;
     let mut random = fastrand::Rng::with_seed(number as u64);
-    let mut left = if treatment == Treatment::Chaos { random.u32(1..80) } else { u32::MAX };
-    let mut owed: Vec<[u8; 2]> = Vec::new();
+    let chaos = matches!(treatment, Treatment::Chaos | Treatment::Moods);
+    let mut left = if chaos { random.u32(1..80) } else { u32::MAX };
+    let mut owed: Vec<Owed> = Vec::new();
     let mut buffer = Vec::new();
     let (mut level, mut answered) = (5, 0);
     loop {
@@ -138,7 +153,7 @@ async fn serve(
                 // CONNECT: CONNACK without session, with a receive maximum where the version has one.
                 1 => {
                     level = body[6];
-                    let receive_max = if treatment == Treatment::Chaos { random.u8(1..100) } else { 100 };
+                    let receive_max = if chaos { random.u8(1..100) } else { 100 };
                     let connack: &[u8] =
                         if level == 5 { &[0x20, 6, 0, 0, 3, 0x21, 0, receive_max] } else { &[0x20, 2, 0, 0] };
                     stream.write_all(connack).await?;
@@ -157,24 +172,25 @@ async fn serve(
                 // What is acknowledged now is read by the client together with the end of the stream.
                 random.shuffle(&mut owed);
                 owed.truncate(owed.len() / 2);
-                pay(&mut stream, level, &mut owed, |_| 0x00).await?;
+                pay(&mut stream, (seen, level), &mut owed, |_| 0x00).await?;
                 return Ok(None);
             }
         }
-        let patient = treatment == Treatment::Chaos && random.u8(..4) > 0;
+        let patient = chaos && random.u8(..4) > 0;
         if !patient {
-            let refused = answered;
+            let (refused, mood) = (answered, random.u8(..8));
             let reason = |place| match treatment {
                 Treatment::RefuseFirst(reason, count) if refused + place < count => reason,
+                Treatment::Moods if mood == 0 => 0x97,
                 _ => 0x00,
             };
             if !matches!(treatment, Treatment::RefuseFirst(..)) {
                 random.shuffle(&mut owed);
             }
-            let keep = if treatment == Treatment::Chaos { random.usize(0..=owed.len()) } else { 0 };
+            let keep = if chaos { random.usize(0..=owed.len()) } else { 0 };
             let mut paid = owed.split_off(keep);
             answered += paid.len();
-            pay(&mut stream, level, &mut paid, reason).await?;
+            pay(&mut stream, (seen, level), &mut paid, reason).await?;
         }
         match tokio::time::timeout(Duration::from_millis(2), stream.read_buf(&mut buffer)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -187,11 +203,17 @@ async fn serve(
 /// Acknowledges; MQTT 3.1.1, protocol level 4, has no room for a reason.
 async fn pay(
     stream: &mut TlsStream<TcpStream>,
-    level: u8,
-    owed: &mut Vec<[u8; 2]>,
+    (seen, level): (&Mutex<Seen>, u8),
+    owed: &mut Vec<Owed>,
     reason: impl Fn(usize) -> u8,
 ) -> io::Result<()> {
-    for (place, [high, low]) in owed.drain(..).enumerate() {
+    for (place, Owed { id: [high, low], observations }) in owed.drain(..).enumerate() {
+        if reason(place) < 0x80 {
+            let mut seen = seen.lock().unwrap();
+            for (resource, seq) in observations {
+                seen.taken.entry(resource).or_default().insert(seq);
+            }
+        }
         let puback: &[u8] = if level == 5 { &[0x40, 3, high, low, reason(place)] } else { &[0x40, 2, high, low] };
         stream.write_all(puback).await?;
     }
@@ -221,8 +243,8 @@ fn variable(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Notes the observations of a PUBLISH at QoS 1 and returns its packet identifier.
-fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> [u8; 2] {
+/// Notes the observations of a PUBLISH at QoS 1.
+fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> Owed {
     let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
     let id = [body[2 + topic], body[3 + topic]];
     let rest = &body[4 + topic..];
@@ -232,9 +254,11 @@ fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> [u8; 2] {
     let now = Instant::now();
     let silence = seen.last_arrival.replace(now).map_or(Duration::ZERO, |last| now - last);
     seen.longest_silence = seen.longest_silence.max(silence);
-    for observation in payload["obs"].as_array().into_iter().flatten() {
-        let resource = observation["id"].as_str().unwrap().to_owned();
-        seen.arrivals.entry(resource).or_default().push(observation["seq"].as_u64().unwrap());
+    let observations = payload["obs"].as_array().into_iter().flatten();
+    let observations: Vec<_> =
+        observations.map(|own| (own["id"].as_str().unwrap().to_owned(), own["seq"].as_u64().unwrap())).collect();
+    for (resource, seq) in &observations {
+        seen.arrivals.entry(resource.clone()).or_default().push(*seq);
     }
-    id
+    Owed { id, observations }
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod brokers;
 mod hostile;
+mod nat;
 mod refusals;
 mod reload;
 
@@ -17,6 +18,10 @@ use ganglion::monitor::LogName;
 use ganglion::site::{MqttVersion, NamedProperty};
 use ganglion_hil::pki::Validity;
 use hostile::{Hostile, Treatment};
+use nat::{
+    a_keep_alive_above_the_networks_memory_notices_the_loss_within_one_and_a_half,
+    a_keep_alive_below_the_networks_memory_keeps_a_silent_connection,
+};
 
 /// Makes a test of each sentence for each version of MQTT.
 macro_rules! in_both_versions {
@@ -31,6 +36,8 @@ macro_rules! in_both_versions {
 }
 
 in_both_versions![
+    a_keep_alive_below_the_networks_memory_keeps_a_silent_connection,
+    a_keep_alive_above_the_networks_memory_notices_the_loss_within_one_and_a_half,
     observations_reach_the_subscriber_in_order_once_and_with_their_terms,
     the_status_is_retained_and_follows_the_gateway,
     a_broker_that_is_stopped_and_started_again_misses_nothing,
@@ -130,9 +137,8 @@ async fn everything_unacknowledged_is_sent_again_in_order_after_the_broker_is_ki
     bench.expect_delivered(PUMP, 10).await;
     bench.broker.freeze().unwrap();
     bench.log.push_pump(11..=200);
-    // Two of the broker's receive maximum of 20 are kept for events.
-    within(|| bench.log.outstanding() >= 18, || format!("the receive maximum fills: {}", bench.log.outstanding()))
-        .await;
+    // As many as a new connection may have in flight before it knows the link.
+    within(|| bench.log.outstanding() >= 5, || format!("some are in flight, {} are", bench.log.outstanding())).await;
     assert_eq!(bench.log.acknowledged(), 10);
     bench.broker.kill().unwrap();
     // By another authority deliver cannot be back before the new subscriber listens.
@@ -384,7 +390,7 @@ async fn a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again(v
     bench.settings.port = broker.port;
     let mut bench = troubled(bench);
     within(|| bench.seen().uplink.connected, || "the broker accepts".to_owned()).await;
-    bench.expect_cause("no answer to a ping within 5 s").await;
+    bench.expect_cause("no answer to a ping within").await;
     bench.log.push_pump(2..=50);
     bench.expect_delivered(PUMP, 50).await;
     bench.finish().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bench::{Bench, PUMP, within};
+use crate::bench::{Bench, PUMP, VALVE, first, observation, within};
 use crate::hostile::{Hostile, Treatment};
 
 /// The pause that a refusal for now costs at least.
@@ -39,6 +39,7 @@ async fn refused_for_good(code: u8) {
     bench.start_deliver();
     bench.finish().await;
     assert_eq!((bench.ledger(PUMP).delivered, bench.ledger(PUMP).dropped), (198, 2));
+    assert_eq!(broker.taken(PUMP), (3..=200).collect::<Vec<_>>());
     assert_eq!(bench.log.acknowledged(), 200);
     assert_eq!(broker.arrivals(PUMP), (1..=200).collect::<Vec<_>>(), "each is sent once");
     assert_eq!((broker.connections(), bench.seen().uplink.last_error), (1, None));
@@ -88,6 +89,26 @@ async fn a_message_that_nobody_subscribes_to_is_delivered() {
     bench.start_deliver();
     bench.finish().await;
     assert_eq!((bench.ledger(PUMP).delivered, bench.ledger(PUMP).dropped), (200, 0));
+}
+
+#[tokio::test]
+async fn refusals_between_breaks_and_acknowledgements_in_any_order_lose_nothing_and_count_once() {
+    let Some(mut bench) = Bench::new() else { return };
+    let broker = Hostile::start(&bench.pki.broker, |_| Treatment::Moods).await;
+    bench.settings.port = broker.port;
+    bench.settings.retry = (Duration::from_millis(1), Duration::from_millis(5));
+    bench.settings.max_payload = 600;
+    bench.start_deliver();
+    for seq in (1..=600).step_by(4) {
+        bench.log.push((seq..seq + 4).flat_map(|seq| [observation(PUMP, seq), observation(VALVE, seq)]).collect());
+    }
+    bench.finish().await;
+    for resource in [PUMP, VALVE] {
+        assert_eq!(first(broker.arrivals(resource)), (1..=600).collect::<Vec<_>>(), "all, and the first time in order");
+        assert_eq!(broker.taken(resource), (1..=600).collect::<Vec<_>>(), "none counts as delivered that was refused");
+        assert_eq!((bench.ledger(resource).delivered, bench.ledger(resource).dropped), (600, 0), "counted once");
+    }
+    assert_eq!(broker.left_by_client(), 0, "no packet identifier met its like over a pause");
 }
 
 #[tokio::test]

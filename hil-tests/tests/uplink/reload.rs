@@ -60,6 +60,25 @@ async fn a_new_broker_is_connected_with_and_the_old_one_left_in_order_while_obse
 }
 
 #[tokio::test]
+async fn a_connection_that_is_left_again_and_again_loses_nothing_and_sends_nothing_twice() {
+    let Some(mut bench) = Bench::new() else { return };
+    let subscriber = bench.subscribe("reader");
+    bench.start_deliver();
+    let plant = plant(&bench.log);
+    for round in 1..=20 {
+        connections(&bench, round).await;
+        bench.settings.max_payload += 1;
+        bench.reload();
+    }
+    connections(&bench, 21).await;
+    stopped(plant).await;
+    bench.finish().await;
+    let all: Vec<u64> = (1..=bench.log.pushed() as u64).collect();
+    within(|| arrivals(&subscriber, PUMP).len() >= all.len(), || "all arrive".to_owned()).await;
+    assert_eq!(arrivals(&subscriber, PUMP), all);
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_used_change_nothing_and_the_same_once_more_is_no_reason_to_reconnect() {
     let Some(mut bench) = Bench::new() else { return };
     bench.start_deliver();

@@ -78,7 +78,11 @@ pub(super) enum Event {
     Acked(u16, Answer),
     /// DISCONNECT is written.
     Goodbye,
-    /// Something without consequence, such as a ping.
+    /// A ping is written.
+    Pinged,
+    /// The broker sent something else, such as the answer to a ping.
+    Heard,
+    /// Something without consequence.
     Other,
 }
 
@@ -178,8 +182,8 @@ impl Sender {
     /// The library's text, when it takes no more.
     pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
         match self {
-            Self::V5(sender) => sender.publish(topic, retain, payload).map_err(|error| error.to_string()),
-            Self::V4(sender) => sender.publish(topic, retain, payload).map_err(|error| error.to_string()),
+            Self::V5(sender) => sender.publish(topic, retain, payload),
+            Self::V4(sender) => sender.publish(topic, retain, payload),
         }
     }
 
@@ -189,8 +193,8 @@ impl Sender {
     /// The library's text, when it takes no more.
     pub(super) fn disconnect(&self) -> Result<(), String> {
         match self {
-            Self::V5(sender) => sender.disconnect().map_err(|error| error.to_string()),
-            Self::V4(sender) => sender.disconnect().map_err(|error| error.to_string()),
+            Self::V5(sender) => sender.disconnect(),
+            Self::V4(sender) => sender.disconnect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod flow;
+mod pulse;
 mod uplink;
 mod v4;
 mod v5;
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::site::Address;
 use client::{Answer, CONNECT_TIMEOUT, Client, Event, Sender, Terms};
 use flow::Flow;
+use pulse::Pulse;
 
 #[cfg(test)]
 pub(super) use client::Refusal;
@@ -145,10 +147,9 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         lanes: &mut Lanes<'_, S>,
         mut leave: Pin<&mut impl Future<Output = ()>>,
     ) -> End {
-        let mut patience = CONNECT_TIMEOUT + Duration::from_secs(5);
-        let mut heard = Instant::now();
+        let mut pulse = Pulse::new(Instant::now(), CONNECT_TIMEOUT + Duration::from_secs(5));
         // The client itself may wait for ever: its flush has no timeout.
-        let mut watchdog = pin!(time::sleep(patience));
+        let mut watchdog = pin!(time::sleep(pulse.patience()));
         let mut rest = pin!(time::sleep(Duration::ZERO));
         let (mut oldest, mut oldest_since) = (None, Instant::now());
         let mut status = time::interval(STATUS_PERIOD);
@@ -161,15 +162,15 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     if self.phase == Phase::AwaitingConnAck && lanes.is_drained() {
                         return End::Finished;
                     }
-                    let silence = heard + patience;
-                    watchdog.as_mut().reset(self.deadline.map_or(silence, |deadline| deadline.min(silence)));
+                    let lost = pulse.deadline(self.window.bytes());
+                    watchdog.as_mut().reset(self.deadline.map_or(lost, |deadline| deadline.min(lost)));
                     let resting = self.flow.rests_until();
                     if let Some(until) = resting {
                         rest.as_mut().reset(until);
                     }
                     let step = tokio::select! {
                         polled = &mut poll => break polled,
-                        () = &mut watchdog => return self.end("the connection is stuck".to_owned()),
+                        () = &mut watchdog => return self.end(pulse.verdict(Instant::now(), self.window.bytes())),
                         () = lanes.read() => self.go_on(lanes),
                         _ = status.tick(), if self.phase == Phase::Online => self.tell_trouble(),
                         () = &mut rest, if resting.is_some() => self.resume(lanes),
@@ -191,11 +192,15 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                     return self.end(reason::of_connection(&failure, self.uplink.settings, self.broker, connected));
                 }
             };
+            pulse.event(Instant::now());
+            match event {
+                Event::Connected(terms) => pulse.agreed(terms.keep_alive),
+                Event::Pinged => pulse.pinged(Instant::now()),
+                Event::Acked(..) | Event::Heard => pulse.heard(),
+                Event::Sent(_) | Event::Collided(_) | Event::Goodbye | Event::Other => {}
+            }
             let handled = match event {
-                Event::Connected(terms) => {
-                    patience = patience.max(2 * terms.keep_alive);
-                    self.connected(terms, lanes)
-                }
+                Event::Connected(terms) => self.connected(terms, lanes),
                 event => self.handle(event),
             };
             if let Err(cause) = handled.and_then(|()| self.go_on(lanes)) {
@@ -204,11 +209,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             if self.phase == Phase::Closed {
                 return if self.leaving { End::Left } else { End::Finished };
             }
-            heard = Instant::now();
             // Pings go to and fro whether or not the broker takes anything, so they are no sign that it does.
             if self.window.oldest() != oldest {
                 (oldest, oldest_since) = (self.window.oldest(), Instant::now());
-            } else if oldest.is_some() && oldest_since.elapsed() > patience.max(SLOWEST_PUBACK) {
+            } else if oldest.is_some() && oldest_since.elapsed() > pulse.patience().max(SLOWEST_PUBACK) {
                 return self.end("the broker answers and acknowledges nothing".to_owned());
             }
         }
@@ -242,7 +246,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                 self.phase = Phase::Closed;
                 Ok(())
             }
-            Event::Connected(_) | Event::Other => Ok(()),
+            Event::Connected(_) | Event::Pinged | Event::Heard | Event::Other => Ok(()),
         }
     }
 

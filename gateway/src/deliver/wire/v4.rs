@@ -5,8 +5,8 @@
 
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{
-    AsyncClient, ClientError, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing,
-    QoS, StateError,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    StateError,
 };
 
 use super::SLOWEST_PUBACK;
@@ -45,12 +45,13 @@ pub(super) fn open(options: Options<'_>) -> (Sender, Client) {
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), ClientError> {
-        self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload.bytes)
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
+        let sent = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload.bytes);
+        sent.map_err(|error| error.to_string())
     }
 
-    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
+    pub(super) fn disconnect(&self) -> Result<(), String> {
+        self.client.try_disconnect().map_err(|error| error.to_string())
     }
 }
 
@@ -83,6 +84,8 @@ impl Client {
             rumqttc::Event::Outgoing(Outgoing::Publish(id)) => Event::Sent(*id),
             rumqttc::Event::Outgoing(Outgoing::AwaitAck(id)) => Event::Collided(*id),
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Goodbye,
+            rumqttc::Event::Outgoing(Outgoing::PingReq) => Event::Pinged,
+            rumqttc::Event::Incoming(_) => Event::Heard,
             _ => Event::Other,
         }
     }

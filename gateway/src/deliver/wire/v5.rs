@@ -7,7 +7,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, LastWill, LastWillProperties, PubAckReason, PublishProperties,
 };
 use rumqttc::v5::mqttbytes::{Error as PacketError, QoS};
-use rumqttc::v5::{self, AsyncClient, ClientError, ConnectionError, EventLoop, Incoming, MqttOptions, StateError};
+use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Incoming, MqttOptions, StateError};
 
 use crate::deliver::message::Payload;
 
@@ -76,17 +76,18 @@ pub(super) fn properties_len(user_properties: &[(String, String)]) -> usize {
 }
 
 impl Sender {
-    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), ClientError> {
+    pub(super) fn publish(&self, topic: &str, retain: bool, payload: Payload) -> Result<(), String> {
         let mut properties = self.properties.clone();
         if payload.compressed {
             let (name, value) = ENCODING;
             properties.user_properties.push((name.to_owned(), value.to_owned()));
         }
-        self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload.bytes, properties)
+        let sent = self.client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload.bytes, properties);
+        sent.map_err(|error| error.to_string())
     }
 
-    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
+    pub(super) fn disconnect(&self) -> Result<(), String> {
+        self.client.try_disconnect().map_err(|error| error.to_string())
     }
 }
 
@@ -113,6 +114,8 @@ fn event(event: &v5::Event) -> Event {
         v5::Event::Outgoing(Outgoing::Publish(id)) => Event::Sent(*id),
         v5::Event::Outgoing(Outgoing::AwaitAck(id)) => Event::Collided(*id),
         v5::Event::Outgoing(Outgoing::Disconnect) => Event::Goodbye,
+        v5::Event::Outgoing(Outgoing::PingReq) => Event::Pinged,
+        v5::Event::Incoming(_) => Event::Heard,
         _ => Event::Other,
     }
 }
