@@ -21,7 +21,7 @@ use crate::write_log::{Entry, WriteLog};
 /// How many cuts are tried: a number, or `all`.
 const CUTS: &str = "GANGLION_CRASH_CUTS";
 const SEED: &str = "GANGLION_CRASH_SEED";
-const FEW: usize = 100;
+const FEW: usize = 60;
 
 /// Runs the machine, then cuts its power at writes spread over all of its life.
 ///
@@ -246,7 +246,7 @@ impl Drop for Unmount<'_> {
         // A child of another test, from its fork to its exec, holds what this one had open there. The image is written over
         // next, so it is not enough that the file system goes some time.
         let deadline = Instant::now() + PATIENCE;
-        let unmounted = || Command::new("umount").arg("-q").arg(self.0).status().is_ok_and(|status| status.success());
+        let unmounted = || Command::new("umount").arg(self.0).output().is_ok_and(|output| output.status.success());
         while !unmounted() {
             if Instant::now() > deadline {
                 drop(Command::new("umount").arg("-l").arg(self.0).status());
