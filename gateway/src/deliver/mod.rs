@@ -19,7 +19,7 @@
 pub mod backoff;
 mod brokers;
 mod compress;
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod feed;
 mod lanes;
 #[cfg(test)]
@@ -52,7 +52,7 @@ use tracing::{debug, info, warn};
 
 use crate::buffer::{Outlet, Span, Stored};
 use crate::clock;
-use crate::monitor::Monitor;
+use crate::monitor::{InFlight, Monitor};
 use crate::site::{Address, BrokerSettings};
 use brokers::Brokers;
 use lanes::Lanes;
@@ -138,7 +138,7 @@ pub async fn run<S: Source>(
     monitor: Arc<Monitor>,
 ) {
     let epochs = sources.epochs;
-    let letters = LetterBox::new(letters);
+    let letters = LetterBox::new(letters, Arc::clone(&monitor));
     let mut lanes = Lanes::new(sources, gateway, &monitor);
     let mut present = Some(Arc::clone(&settings.borrow_and_update()));
     while let Some(current) = present {
@@ -198,7 +198,7 @@ async fn deliver<S: Source>(
             }
             Err(error) => End::Lost(error.to_string()),
         };
-        uplink.monitor.uplink(|state| state.connected = false);
+        uplink.monitor.uplink(|state| (state.connected, state.in_flight) = (false, InFlight::default()));
         if end == End::Finished {
             return None;
         }

@@ -9,6 +9,7 @@ use super::pace::Pace;
 use super::packet_limit::{Packet, PacketLimit};
 use super::share::{Lane, Ready, Room, Share};
 use super::window::Window;
+use crate::monitor::InFlight;
 
 /// One connection's.
 pub(super) struct Valve<'a> {
@@ -48,6 +49,12 @@ impl<'a> Valve<'a> {
         let limits =
             Limits { payload: payload.min(packet(self.packets.limit())), packet: packet(self.packets.hopeful()) };
         self.share.next(ready, room).map(|lane| (lane, limits))
+    }
+
+    /// Returns the payload bytes that each lane has in flight.
+    pub(super) fn in_flight(&self) -> InFlight {
+        let bytes = |lane| self.share.bytes_in_flight(lane);
+        InFlight { event: bytes(Lane::Event), live: bytes(Lane::Live), backfill: bytes(Lane::Backfill) }
     }
 
     /// Notes a message handed to the client.

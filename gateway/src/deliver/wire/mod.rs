@@ -365,6 +365,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             }
             self.collect(lanes);
         }
+        self.uplink.monitor.uplink(|state| state.in_flight = self.valve.in_flight());
         if !self.window.is_empty() {
             return Ok(());
         }
