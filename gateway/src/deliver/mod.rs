@@ -19,6 +19,8 @@
 pub mod backoff;
 mod brokers;
 mod compress;
+#[cfg(test)]
+mod contract_tests;
 pub(crate) mod dead_letter;
 mod feed;
 mod lanes;
