@@ -375,12 +375,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Says whether `city/v1/{division}/{domain}/{class}/{serial}/obs` is the topic of `{division}-{class}-{serial}-{check}`.
+/// Says whether `city/v1/{division}/{domain}/{class}/{serial}/obs` or `…/event` is the topic of `{division}-{class}-{serial}-{check}`.
 fn belongs(topic: &str, id: &str) -> bool {
     let levels: Vec<&str> = topic.split('/').collect();
     let parts: Vec<&str> = id.split('-').collect();
     match (levels.as_slice(), parts.as_slice()) {
-        (["city", "v1", division, _, class, serial, "obs"], parts) => {
+        (["city", "v1", division, _, class, serial, "obs" | "event"], parts) => {
             parts.len() == 4 && parts.starts_with(&[division, class, serial])
         }
         _ => false,

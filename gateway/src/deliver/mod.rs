@@ -18,6 +18,7 @@
 
 pub mod backoff;
 mod brokers;
+mod cap;
 mod compress;
 #[cfg(test)]
 mod contract_tests;
@@ -57,6 +58,7 @@ use crate::clock;
 use crate::monitor::{InFlight, Monitor};
 use crate::site::{Address, BrokerSettings};
 use brokers::Brokers;
+use cap::Cap;
 use lanes::Lanes;
 use letters::LetterBox;
 use packet_limit::PacketLimit;
@@ -176,6 +178,7 @@ async fn deliver<S: Source>(
     let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
     let mut credentials = Credentials::default();
     let mut complaints = vec![Complaint::default(); addresses.len()];
+    let mut history = Cap::new(settings.backfill_max_per_s, std::time::Instant::now());
     let mut packet_limits = vec![PacketLimit::default(); addresses.len()];
     loop {
         let place = brokers.current();
@@ -196,7 +199,7 @@ async fn deliver<S: Source>(
                         () = credentials.renewed(settings) => Leave::Certificates,
                     });
                 };
-                wire::serve(uplink, broker, tls.clone(), packets, lanes, leave).await
+                wire::serve(uplink, broker, tls.clone(), (packets, &mut history), lanes, leave).await
             }
             Err(error) => End::Lost(error.to_string()),
         };
