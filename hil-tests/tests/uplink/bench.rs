@@ -91,6 +91,11 @@ impl Bench {
         Pki::create(&folder).unwrap()
     }
 
+    /// A place in the bench's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn subscribe(&self, id: &str) -> Subscriber {
         self.subscribe_to(&self.broker, id)
     }

@@ -2,12 +2,16 @@
 //! Needs: mosquitto, mosquitto_sub (`cargo xtask setup`).
 #![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
+mod arrived;
 mod bench;
 mod brokers;
+mod chaos;
 mod hostile;
 mod nat;
 mod refusals;
 mod reload;
+mod station;
+mod storm;
 
 use std::fs;
 use std::time::Duration;
