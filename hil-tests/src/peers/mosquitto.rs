@@ -174,7 +174,7 @@ impl Subscriber {
     pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> Result<Self, PeerError> {
         let output = broker.folder.join(format!("{id}.out"));
         // Without --quiet its complaints would stand among the messages.
-        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%p"];
+        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%P\t%x"];
         let mut command = Command::new(installed(SUBSCRIBER, SUBSCRIBER)?);
         command
             .args(options)
@@ -250,14 +250,23 @@ pub struct Received {
     pub retained: bool,
     /// Where it was published.
     pub topic: String,
+    /// User properties as `name:value`, with a space between two.
+    pub user_properties: String,
     /// The payload.
+    pub bytes: Vec<u8>,
+    /// The payload as text; what is no text is replaced.
     pub payload: String,
 }
 
 impl Received {
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(3, '\t');
+        let mut fields = line.splitn(4, '\t');
         let retained = fields.next()? == "1";
-        Some(Self { retained, topic: fields.next()?.to_owned(), payload: fields.next()?.to_owned() })
+        let (topic, user_properties) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+        let digits = fields.next()?.as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
+        let payload = String::from_utf8_lossy(&bytes).into_owned();
+        Some(Self { retained, topic, user_properties, bytes, payload })
     }
 }

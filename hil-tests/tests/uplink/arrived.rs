@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ganglion_hil::peers::mosquitto::Subscriber;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -104,6 +105,17 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
+    /// Reads everything that a subscriber got so far.
+    pub(crate) fn of(subscriber: &Subscriber) -> Self {
+        let mut arrived = Self::default();
+        for message in subscriber.received().unwrap() {
+            let content = Content::read(&message.topic, &message.bytes);
+            arrived.came(&content);
+            arrived.taken(&content);
+        }
+        arrived
+    }
+
     /// Notes a message that came, whatever it is answered.
     pub(crate) fn came(&mut self, content: &Content) {
         let Some(lane) = content.lane else { return };
@@ -157,6 +169,11 @@ impl Arrived {
     /// Every loss with its series.
     pub(crate) fn all_gaps(&self) -> impl Iterator<Item = (&Series, &Declared)> {
         self.declared.iter().flat_map(|(series, gaps)| gaps.iter().map(move |gap| (series, gap)))
+    }
+
+    /// How many are declared lost.
+    pub(crate) fn declared_count(&self) -> u64 {
+        self.all_gaps().map(|(_, gap)| gap.count).sum()
     }
 
     /// The numbers of `1..=last` that were neither taken nor declared lost.

@@ -160,9 +160,14 @@ impl Bench {
 
 /// Waits until a condition holds.
 pub(crate) async fn within(condition: impl Fn() -> bool, what: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    within_of(PATIENCE, condition, what).await;
+}
+
+/// Waits until a condition holds, with another patience.
+pub(crate) async fn within_of(patience: Duration, condition: impl Fn() -> bool, what: impl Fn() -> String) {
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", what());
+        assert!(Instant::now() < deadline, "not within {patience:?}: {}", what());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

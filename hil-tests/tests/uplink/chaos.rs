@@ -54,7 +54,7 @@ fn treatment(random: &mut Rng, number: usize) -> Treatment {
         largest: LARGEST,
         announces: random.u8(..4) == 0,
         patience: *random.choice(&[0, 0, 0, 1, 3]).unwrap(),
-        refuses: if random.u8(..4) == 0 { 1_000 } else { 0 },
+        refuses: if random.u8(..4) == 0 { 4_000 } else { 0 },
         loses: if random.u8(..4) == 0 { 1_000 } else { 0 },
         forbids: FORBIDDEN_TOPIC,
     })
