@@ -18,8 +18,8 @@ use super::spans::Span;
 use super::storage::Storage;
 use crate::site::NamedProperty;
 
-/// Bytes of records after which a chunk is complete.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of records after which a chunk is complete. Each lane holds one in memory, decoded some four times as long.
+const CHUNK_BYTES: usize = 128 * 1024;
 /// Pause before a segment that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a segment is tried whose file is gone.

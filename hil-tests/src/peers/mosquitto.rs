@@ -176,7 +176,7 @@ impl Subscriber {
     pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> Result<Self, PeerError> {
         let output = broker.folder.join(format!("{id}.out"));
         // Without --quiet its complaints would stand among the messages.
-        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%x"];
+        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%P\t%x"];
         let mut command = Command::new(installed(SUBSCRIBER, SUBSCRIBER)?);
         command
             .args(options)
@@ -252,7 +252,11 @@ pub struct Received {
     pub retained: bool,
     /// Where it was published.
     pub topic: String,
-    /// The payload, decompressed if it was compressed.
+    /// User properties as `name:value`, with a space between two.
+    pub user_properties: String,
+    /// The payload.
+    pub bytes: Vec<u8>,
+    /// The payload as text, decompressed if it was compressed.
     pub payload: String,
     /// Whether it was compressed.
     pub compressed: bool,
@@ -260,13 +264,14 @@ pub struct Received {
 
 impl Received {
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(3, '\t');
+        let mut fields = line.splitn(4, '\t');
         let retained = fields.next()? == "1";
-        let topic = fields.next()?.to_owned();
+        let (topic, user_properties) = (fields.next()?.to_owned(), fields.next()?.to_owned());
         let bytes = from_hex(fields.next()?)?;
         let text = text(&bytes).ok()?;
         let compressed = matches!(text, Cow::Owned(_));
-        Some(Self { retained, topic, payload: String::from_utf8_lossy(&text).into_owned(), compressed })
+        let payload = String::from_utf8_lossy(&text).into_owned();
+        Some(Self { retained, topic, user_properties, bytes, payload, compressed })
     }
 }
 

@@ -92,6 +92,11 @@ impl Bench {
         Pki::create(&folder).unwrap()
     }
 
+    /// A place in the bench's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn subscribe(&self, id: &str) -> Subscriber {
         self.subscribe_to(&self.broker, id)
     }
@@ -156,9 +161,14 @@ impl Bench {
 
 /// Waits until a condition holds.
 pub(crate) async fn within(condition: impl Fn() -> bool, what: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    within_of(PATIENCE, condition, what).await;
+}
+
+/// Waits until a condition holds, with another patience.
+pub(crate) async fn within_of(patience: Duration, condition: impl Fn() -> bool, what: impl Fn() -> String) {
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", what());
+        assert!(Instant::now() < deadline, "not within {patience:?}: {}", what());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
