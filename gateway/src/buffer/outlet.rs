@@ -270,7 +270,7 @@ impl Outlet {
             let step = match open.reader.step(self.at.offset, end) {
                 Ok(step) => step,
                 // What was read before it is handed out first; the next call gets the error again.
-                Err(_) if !observations.is_empty() || damaged => break,
+                Err(_) if !observations.is_empty() || !gaps.is_empty() || damaged => break,
                 // An evicted segment is no longer asked for. Any other is opened anew: a handle may be stale for ever.
                 Err(error) => return Err(error),
             };
