@@ -75,8 +75,9 @@ fn main() -> ExitCode {
 }
 
 fn bench(measure: &Measure) -> Result<(), String> {
-    // Several times what the largest part needs; the file is sparse.
-    let volume = Volume::make(&measure.folder, measure.backlog * 4 + (2 << 30))?;
+    // A database takes somewhat more than its payload, and a log beside it.
+    let most = measure.backlog.max(measure.observations * 100);
+    let volume = Volume::make(&measure.folder, most + most / 2 + (256 << 20))?;
     println!("{}", table::head(&volume, measure.observations, measure.backlog));
     let mut seen = Vec::new();
     for engine in Engine::ALL {

@@ -4,6 +4,7 @@
 //! file system is used, and said to be.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,9 +14,11 @@ use nix::sys::stat::{major, minor};
 
 /// Where the engines store.
 pub(crate) struct Volume {
-    /// Holds the file of the loop device, if there is one.
-    _image: tempfile::TempDir,
     folder: PathBuf,
+    /// Whether it is mounted.
+    private: bool,
+    /// Holds the file of the loop device, if there is one; removed last.
+    _image: tempfile::TempDir,
     /// What it is.
     pub(crate) what: String,
 }
@@ -24,13 +27,15 @@ impl Volume {
     /// Makes one in `folder` that takes so many bytes.
     pub(crate) fn make(folder: &Path, bytes: u64) -> Result<Self, String> {
         let image = tempfile::tempdir_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let (folder, what) = match private(image.path(), bytes) {
-            Ok(mounted) => (mounted, "a private ext4 on a loop device".to_owned()),
-            Err(why) => {
-                (image.path().to_owned(), format!("the present file system, whose device others write to also ({why})"))
+        Ok(match private(image.path(), bytes) {
+            Ok(folder) => {
+                Self { folder, private: true, _image: image, what: "a private ext4 on a loop device".to_owned() }
             }
-        };
-        Ok(Self { _image: image, folder, what })
+            Err(why) => {
+                let what = format!("the present file system, whose device others write to also ({why})");
+                Self { folder: image.path().to_owned(), private: false, _image: image, what }
+            }
+        })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -43,26 +48,51 @@ impl Volume {
     }
 }
 
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // What cannot be unmounted goes with the namespace; only its file stays.
+        if self.private
+            && let Err(error) = typed("umount", &[&self.folder])
+        {
+            eprintln!("bench: {error}");
+        }
+    }
+}
+
 fn private(image: &Path, bytes: u64) -> Result<PathBuf, String> {
     let (file, folder) = (image.join("ext4"), image.join("mounted"));
     fs::create_dir(&folder).map_err(|error| error.to_string())?;
-    let made = fs::File::create(&file).and_then(|file| file.set_len(bytes));
-    made.map_err(|error| format!("{}: {error}", file.display()))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("no mount namespace: {error}"))?;
     typed("mount --make-rprivate /", &[])?;
-    // All of it now: what the kernel would write later is not the engines'.
-    typed("mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0", &[&file])?;
-    // The device is given up with its mount.
-    typed("mount -t ext4 -o loop", &[&file, &folder])?;
-    Ok(folder)
+    fill(&file, bytes).map_err(|error| format!("{}: {error}", file.display()))?;
+    // All of it now: what the kernel would write later is not the engines'. And without giving back what was filled.
+    typed("mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0,nodiscard", &[&file])?;
+    let device = typed("losetup --find --show", &[&file])?;
+    let device = Path::new(device.trim());
+    // Past the page cache of the file system below, where that can be; the figures mean the same without.
+    drop(typed("losetup --direct-io=on", &[device]));
+    let mounted = typed("mount -t ext4", &[device, &folder]);
+    // Detached with the last mount, or at once where there is none.
+    typed("losetup --detach", &[device])?;
+    mounted.map(|_| folder)
 }
 
-/// Runs a command that is to succeed.
-fn typed(words: &str, paths: &[&Path]) -> Result<(), String> {
+/// Writes every block of a file: what the file system below would do at the first write to one is not the engines' either.
+fn fill(file: &Path, bytes: u64) -> std::io::Result<()> {
+    let mut out = fs::File::create(file)?;
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..bytes.div_ceil(1 << 20) {
+        out.write_all(&zeros)?;
+    }
+    out.sync_all()
+}
+
+/// Runs a command that is to succeed; returns what it prints.
+fn typed(words: &str, paths: &[&Path]) -> Result<String, String> {
     let mut words_of = words.split_whitespace();
     let output = Command::new(words_of.next().unwrap_or_default()).args(words_of).args(paths).output();
     match output {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(output) => Err(format!("`{words}`: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => Err(format!("`{words}`: {error}")),
     }
@@ -70,7 +100,7 @@ fn typed(words: &str, paths: &[&Path]) -> Result<(), String> {
 
 /// Makes everything on a folder's file system durable.
 pub(crate) fn flush(folder: &Path) -> Result<(), String> {
-    typed("sync --file-system", &[folder])
+    typed("sync --file-system", &[folder]).map(drop)
 }
 
 /// The block device below a folder.
