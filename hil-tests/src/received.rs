@@ -213,7 +213,9 @@ impl Received {
             // Of other numbers between them, that not all are lost, one cannot say which are.
             if gap.n == gap.last - gap.first + 1 {
                 let resource = self.resources.entry(gap.id).or_default();
-                (gap.first..=gap.last).for_each(|seq| drop(resource.declared.insert(seq)));
+                for seq in gap.first..=gap.last {
+                    resource.declared.insert(seq);
+                }
             }
         }
     }

@@ -196,8 +196,7 @@ impl Log {
     }
 
     /// Makes durable what is delivered, if the disk lets it; otherwise it is tried again.
-    fn note_delivered(&mut self, now: Instant) {
-        let delivered = self.shared.delivered();
+    fn note_delivered(&mut self, delivered: Spans, now: Instant) {
         if self.write_cursor(delivered).is_err() {
             self.cursor_due = Some(now + PAUSE);
         }
@@ -298,7 +297,9 @@ impl Log {
         let Some(active) = &self.active else { return Ok(false) };
         let count = self.encoder.gaps(self.undeclared.iter(), active.room());
         if count == 0 {
-            return Ok(true);
+            // In a segment with nothing but what was carried over, there is nowhere it would fit.
+            let nowhere = active.written == active.first;
+            return if nowhere { Err(io::Error::other("a segment has no room for a loss")) } else { Ok(true) };
         }
         if self.write_frame()? {
             for gap in (0..count).map_while(|_| self.undeclared.pop()) {
@@ -401,9 +402,11 @@ impl Log {
             }
         }
         // What is delivered is reclaimed before anything is made or evicted.
+        let delivered = self.shared.delivered();
+        // Asked after it: what is found missing is reported before its place is acknowledged.
         let nothing_found = self.undeclared.is_empty() && self.declared.is_empty() && !self.shared.has_found();
         if nothing_found && self.shared.oldest_delivered(1).is_some() {
-            self.note_delivered(now);
+            self.note_delivered(delivered, now);
         }
         let active = self.begin_on_a_spare(now)?;
         self.next_segment += 1;

@@ -175,7 +175,7 @@ impl Outlet {
         loop {
             let Some(Territory { from, to }) = self.shared.territory(self.lane, self.at, now) else { return Ok(None) };
             if from != self.at {
-                self.resolve()?;
+                self.resolve();
                 self.missing.leave();
                 self.open = None;
                 // What was read and not handed out holds nothing to deliver.
@@ -190,9 +190,11 @@ impl Outlet {
                 View::Nothing => return Ok(None),
                 View::Gone { next } if to.is_none_or(|to| next < to) => self.at = next,
                 View::Readable { end, synced, .. } if self.at.offset < within(end) => {
-                    if let Some(chunk) = self.read(within(end), synced)? {
+                    let chunk = self.read(within(end), synced)?;
+                    // Declared before the stretch can be acknowledged, which is when it would be forgotten.
+                    self.resolve();
+                    if let Some(chunk) = chunk {
                         self.shared.take(self.lane, chunk.span);
-                        self.shared.report(self.missing.take());
                         return Ok(Some(chunk));
                     }
                 }
@@ -211,32 +213,39 @@ impl Outlet {
         }
     }
 
-    /// Looks behind the lane's territory for the numbers that follow a damaged stretch at its end.
-    fn resolve(&mut self) -> io::Result<()> {
+    /// Looks further on for the numbers that follow a damaged stretch, and reports what was in it. What the disk does not
+    /// hand out now is passed over.
+    fn resolve(&mut self) {
         let mut at = self.at;
         while self.missing.suspects() {
             let View::Readable { end, next, .. } = self.shared.view(at) else { break };
-            let Ok(mut reader) = SegmentReader::open(&*self.storage, at.segment) else { break };
-            let mut resources = Shapes::default();
-            let mut place = HEADER_LEN;
-            while self.missing.suspects() {
-                place = match reader.step(place, end)? {
-                    Step::End => break,
-                    Step::Hole { next, .. } => next,
-                    Step::Frame { records: frame, next, .. } => {
-                        resources.learn_all(frame);
-                        if place >= at.offset {
-                            note(frame, &resources, &mut self.missing);
-                        }
-                        next
-                    }
-                };
+            if let Ok(reader) = SegmentReader::open(&*self.storage, at.segment)
+                && reader.header.number == at.segment
+            {
+                self.look_through(reader, at.offset, end);
             }
             let Some(next) = next else { break };
             at = Position::start_of(next);
         }
         self.shared.report(self.missing.take());
-        Ok(())
+    }
+
+    /// Notes the numbers from an offset of a segment on, until nothing is suspect any more.
+    fn look_through(&mut self, mut reader: SegmentReader, from: u32, end: u32) {
+        let (mut shapes, mut place) = (Shapes::default(), HEADER_LEN);
+        while self.missing.suspects() {
+            place = match reader.step(place, end) {
+                Err(_) | Ok(Step::End) => break,
+                Ok(Step::Hole { next, .. }) => next,
+                Ok(Step::Frame { records: frame, next, .. }) => {
+                    shapes.learn_all(frame);
+                    if place >= from {
+                        note(frame, &shapes, &mut self.missing);
+                    }
+                    next
+                }
+            };
+        }
     }
 
     /// Reads on in the present segment; `None` when no observation came of it, and then it is `at` that has moved, or

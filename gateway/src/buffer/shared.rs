@@ -152,7 +152,8 @@ impl Shared {
         let mut from = at;
         if lane == Lane::Live {
             from = from.max(state.live.unwrap_or(at));
-            if state.mark_before(now, LIVE_LAG).is_some_and(|mark| from < mark) {
+            // Once nothing more comes, backfill may have ended: then live takes all that is left.
+            if !state.closed && state.mark_before(now, LIVE_LAG).is_some_and(|mark| from < mark) {
                 from = state.lately(now);
             }
         }
@@ -188,8 +189,14 @@ impl Shared {
 
     /// Notes what an outlet found missing; the writer declares it before the cursor passes the place.
     pub(super) fn report(&self, gaps: impl IntoIterator<Item = Gap>) {
-        self.lock().found.extend(gaps);
-        self.acked.notify_one();
+        let mut state = self.lock();
+        let before = state.found.len();
+        state.found.extend(gaps);
+        let more = state.found.len() > before;
+        drop(state);
+        if more {
+            self.acked.notify_one();
+        }
     }
 
     /// Takes what the outlets found missing.

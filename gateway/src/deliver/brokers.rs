@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_broker_that_cannot_be_reached_is_followed_by_the_next_and_only_a_whole_round_by_a_growing_pause() {
         let tries = in_vain(&mut three(), 9);
-        assert_eq!(tries, [(1, 1), (2, 1), (0, 1), (1, 1), (2, 1), (0, 2), (1, 1), (2, 1), (0, 4)]);
+        assert_eq!(tries, [(1, 1), (2, 1), (0, 16), (1, 1), (2, 1), (0, 32), (1, 1), (2, 1), (0, 60)]);
     }
 
     #[test]
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn one_broker_alone_has_the_pauses_of_the_back_off() {
-        let mut brokers = Brokers::new(1, (SECOND, 8 * SECOND), PROBE);
-        assert_eq!(in_vain(&mut brokers, 5), [(0, 1), (0, 2), (0, 4), (0, 8), (0, 8)]);
+        let mut brokers = Brokers::new(1, (SECOND, 50 * SECOND), PROBE);
+        assert_eq!(in_vain(&mut brokers, 4), [(0, 16), (0, 32), (0, 50), (0, 50)]);
     }
 
     #[test]
@@ -127,8 +127,8 @@ mod tests {
         let mut brokers = three();
         in_vain(&mut brokers, 4);
         assert_eq!(brokers.current(), 1);
-        assert_eq!((brokers.lost(true, 1.0), brokers.current()), (SECOND, 1));
-        assert_eq!(in_vain(&mut brokers, 3), [(2, 1), (0, 1), (0, 2)], "then the others, then the preferred one");
+        assert_eq!((brokers.lost(true, 1.0), brokers.current()), (16 * SECOND, 1));
+        assert_eq!(in_vain(&mut brokers, 3), [(2, 1), (0, 1), (0, 32)], "then the others, then the preferred one");
     }
 
     #[test]

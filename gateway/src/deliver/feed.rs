@@ -53,10 +53,13 @@ pub(super) struct ChunkEnd<M> {
 /// Numbers that are settled though their chunk is not acknowledged as a whole: after a new connection, whichever lane of
 /// the log reads them then, they are neither sent nor counted again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ahead(Arc<Mutex<HashMap<Cri, Vec<(u64, u64)>>>>);
+pub(super) struct Ahead(Arc<Mutex<Numbers>>);
+
+/// Ranges of numbers, first and last, by resource.
+type Numbers = HashMap<Cri, Vec<(u64, u64)>>;
 
 impl Ahead {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Cri, Vec<(u64, u64)>>> {
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
         // Each change leaves a list that is true.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

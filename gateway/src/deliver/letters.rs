@@ -16,12 +16,15 @@ const WAITING: usize = 64;
 /// Most bytes of dead letters.
 const MAX_BYTES: u64 = super::dead_letter::DEFAULT_MAX_BYTES;
 
+/// Topic, reason and payload of a refused message.
+type Refused = (String, String, Vec<u8>);
+
 /// Takes refused messages. Its thread starts with the first one.
 #[derive(Debug)]
 pub(super) struct LetterBox {
     data_dir: Option<PathBuf>,
     monitor: Arc<Monitor>,
-    slot: Mutex<Option<SyncSender<(String, String, Vec<u8>)>>>,
+    slot: Mutex<Option<SyncSender<Refused>>>,
 }
 
 impl LetterBox {
@@ -42,7 +45,7 @@ impl LetterBox {
 }
 
 fn start(data_dir: PathBuf, monitor: Arc<Monitor>) -> SyncSender<(String, String, Vec<u8>)> {
-    let (sender, letters) = sync_channel::<(String, String, Vec<u8>)>(WAITING);
+    let (sender, letters) = sync_channel::<Refused>(WAITING);
     // Ends with the box. Whoever cannot start a thread keeps no letters: the channel is closed then.
     let started = thread::Builder::new().name("dead-letters".to_owned()).spawn(move || {
         let mut kept = DeadLetters::open(&data_dir, MAX_BYTES);

@@ -102,13 +102,16 @@ fn spans<'a>(observations: impl Iterator<Item = &'a Stored>) -> Vec<Span> {
 pub(super) enum Undeliverable {
     /// One observation alone is larger than the broker's maximum packet size allows.
     TooLarge {
-        /// Bytes of its payload.
-        bytes: usize,
+        /// Its payload.
+        payload: Vec<u8>,
         /// Most bytes that would have been allowed.
         limit: usize,
     },
     /// The domain holds a character that is not allowed in a topic.
-    Topic,
+    Topic {
+        /// The payload.
+        payload: Vec<u8>,
+    },
     /// It has no JSON form.
     Encoding(serde_json::Error),
 }
@@ -118,8 +121,16 @@ impl Undeliverable {
     pub(super) const fn cause(&self) -> LossCause {
         match self {
             Self::TooLarge { .. } => LossCause::PacketTooLarge,
-            Self::Topic => LossCause::TopicInvalid,
+            Self::Topic { .. } => LossCause::TopicInvalid,
             Self::Encoding(_) => LossCause::PayloadInvalid,
+        }
+    }
+
+    /// Returns the payload, if there is one.
+    pub(super) fn payload(&self) -> &[u8] {
+        match self {
+            Self::TooLarge { payload, .. } | Self::Topic { payload } => payload,
+            Self::Encoding(_) => &[],
         }
     }
 }
@@ -257,8 +268,8 @@ impl Encoder {
             Err(error) => (1, Err(Undeliverable::Encoding(error))),
         };
         let payload = outcome.and_then(|payload| match payload.bytes.len() {
-            _ if !allowed => Err(Undeliverable::Topic),
-            bytes if bytes > largest => Err(Undeliverable::TooLarge { bytes, limit: largest }),
+            _ if !allowed => Err(Undeliverable::Topic { payload: payload.bytes }),
+            bytes if bytes > largest => Err(Undeliverable::TooLarge { payload: payload.bytes, limit: largest }),
             _ => Ok(payload),
         });
         Some((taken, Message { topic, spans: spans(stored().take(taken)), payload }))
@@ -297,9 +308,7 @@ impl Encoder {
                     count /= 2;
                     continue;
                 }
-                Ok(bytes) if bytes.len() > largest => {
-                    Err(Undeliverable::TooLarge { bytes: bytes.len(), limit: largest })
-                }
+                Ok(bytes) if bytes.len() > largest => Err(Undeliverable::TooLarge { payload: bytes, limit: largest }),
                 Ok(bytes) => Ok(Payload { bytes, compressed: false }),
                 Err(error) => Err(Undeliverable::Encoding(error)),
             };
@@ -361,10 +370,10 @@ impl Encoder {
 impl fmt::Display for Undeliverable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { bytes, limit } => {
-                write!(f, "{bytes} bytes in one observation, the broker takes {limit}")
+            Self::TooLarge { payload, limit } => {
+                write!(f, "{} bytes in one observation, the broker takes {limit}", payload.len())
             }
-            Self::Topic => f.write_str("its topic holds a character that MQTT forbids"),
+            Self::Topic { .. } => f.write_str("its topic holds a character that MQTT forbids"),
             Self::Encoding(error) => write!(f, "no JSON form: {error}"),
         }
     }

@@ -85,17 +85,6 @@ impl<'a> Valve<'a> {
         }
     }
 
-    /// Notes that everything in flight is given back, to be sent again on the same connection.
-    pub(super) fn restart<M>(&mut self, window: &Window<Cargo<M>>) {
-        let now = Instant::now();
-        for cargo in window.unanswered() {
-            if let Some(lane) = cargo.lane {
-                self.share.settled(lane, cargo.payload.len());
-                self.pace.settled(now, now, cargo.payload.len());
-            }
-        }
-    }
-
     /// Notes the end of the connection; `too_large` is whether the broker named that as the cause. Returns the new limit
     /// when packets are smaller from now on.
     pub(super) fn ended<M>(&mut self, too_large: bool, window: &Window<Cargo<M>>) -> Option<usize> {

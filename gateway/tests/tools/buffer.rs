@@ -150,7 +150,7 @@ fn a_loss_that_was_declared_is_shown_and_is_no_finding() {
 fn inspect_shows_what_the_broker_would_never_take_and_folds_long_tables() {
     let site = stored(60, false);
     (0..30).for_each(|run| write(&site, 60 + run..61 + run, false));
-    let letters = site.site.data_dir.join("dead-letter");
+    let letters = site.data_dir.join("dead-letter");
     std::fs::create_dir(&letters).unwrap();
     std::fs::write(letters.join("1.json"), "{}\n").unwrap();
     let told = buffer("inspect", &site, &[]);

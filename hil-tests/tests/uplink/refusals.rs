@@ -39,6 +39,8 @@ async fn refused_for_good(code: u8) {
     bench.start_deliver();
     bench.finish().await;
     assert_eq!((bench.ledger(PUMP).delivered, bench.ledger(PUMP).dropped), (198, 2));
+    let lost: Vec<u64> = bench.log.lost().iter().flat_map(|gap| gap.first()..=gap.last()).collect();
+    assert_eq!(lost, [1, 2], "what is given up is declared");
     assert_eq!(broker.taken(PUMP), (3..=200).collect::<Vec<_>>());
     assert_eq!(bench.log.acknowledged(), 200);
     assert_eq!(broker.arrivals(PUMP), (1..=200).collect::<Vec<_>>(), "each is sent once");

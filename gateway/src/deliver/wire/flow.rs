@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_refusal_closes_the_flow_until_the_answers_have_come_and_a_pause_has_passed() {
         let now = Instant::now();
-        let mut flow = Flow::new((SECOND, 8 * SECOND));
+        let mut flow = Flow::new((SECOND, 50 * SECOND));
         assert!(flow.is_open());
         flow.refused();
         flow.refused();
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn pauses_grow_while_nothing_is_delivered_and_start_anew_after_something_was() {
         let now = Instant::now();
-        let mut flow = Flow::new((SECOND, 8 * SECOND));
+        let mut flow = Flow::new((SECOND, 50 * SECOND));
         let mut pause = |progress| {
             flow.refused();
             let pause = flow.rest(now, progress, 1.0);
@@ -114,6 +114,6 @@ mod tests {
             (pause.length.as_secs(), pause.times)
         };
         let pauses = [false, false, false, false, false, true, false].map(&mut pause);
-        assert_eq!(pauses, [(1, 1), (2, 2), (4, 3), (8, 4), (8, 5), (1, 1), (2, 2)]);
+        assert_eq!(pauses, [(16, 1), (32, 2), (50, 3), (50, 4), (50, 5), (16, 1), (32, 2)]);
     }
 }

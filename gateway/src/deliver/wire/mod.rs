@@ -317,7 +317,6 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
     /// Begins the pause after a refusal, once everything in flight is answered. What was settled behind the refused message
     /// is forgotten: everything goes out again from there, for the order of a resource is kept.
     fn rest<S: Source<Mark = M>>(&mut self, lanes: &mut Lanes<'_, S>) {
-        self.valve.restart(&self.window);
         self.window = Window::new(self.receive_max);
         lanes.restart();
         let pause = self.flow.rest(Instant::now(), lanes.settled() > self.settled, fastrand::f64());
@@ -363,10 +362,11 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
         }
         while self.phase == Phase::Online && !self.leaving && self.flow.is_open() && self.window.has_room() {
             let Some((lane, limits)) = self.valve.next(lanes.ready(), &self.window) else { break };
-            let Some((message, cargo)) = lanes.feed(lane).take(limits) else { break };
+            let Some((message, mut cargo)) = lanes.feed(lane).take(limits) else { break };
             match message.map(|message| message.payload) {
                 Some(Ok(payload)) => self.publish(cargo, false, payload)?,
                 Some(Err(error)) => {
+                    cargo.payload = error.payload().to_vec();
                     let outcome = self.give_up(&cargo, error.cause(), &error);
                     self.window.settle_at_once(cargo, outcome);
                 }
