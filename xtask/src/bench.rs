@@ -19,6 +19,10 @@ enum Bench {
     Pipeline(PassedOn),
     /// A serial line: how much of its time is used, beside dead units and with bit errors too
     Bus(PassedOn),
+    /// The buffer beside SQLite: rates, bytes written by the device, time to open a backlog, memory
+    Buffer(PassedOn),
+    /// Twelve hours without a broker: memory, drain, latency of live data beside it, every observation counted
+    Outage(PassedOn),
     /// A simulated fleet: what 10,000 gateways that come back at once do to an MQTT cluster
     Fleet(PassedOn),
 }
@@ -34,7 +38,9 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let (program, PassedOn { arguments }) = match &options.bench {
         Bench::Pipeline(arguments) => ("bench-pipeline", arguments),
         Bench::Bus(arguments) => ("bench-bus", arguments),
-        Bench::Fleet(PassedOn { arguments }) => return fleet(arguments),
+        Bench::Buffer(PassedOn { arguments }) => return on_disk("bench-buffer", arguments),
+        Bench::Outage(PassedOn { arguments }) => return on_disk("bench-outage", arguments),
+        Bench::Fleet(PassedOn { arguments }) => return example("fleet", &[], arguments),
     };
     // Apart, so that the daemon measured is the daemon shipped: built together, it would get the bench's features too.
     run(&mut cargo("build --quiet --release -p ganglion"))?;
@@ -43,9 +49,16 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     Err(become_command(command(built.join(program), ["--daemon"]).arg(built.join("ganglion")).args(arguments)))
 }
 
-/// Runs the simulation: no daemon, and virtual time.
-fn fleet(arguments: &[OsString]) -> Result<(), Failure> {
-    run(&mut cargo("build --quiet --release -p ganglion-hil --example fleet"))?;
-    let program = target_dir()?.join("release/examples/fleet");
-    Err(become_command(command::<&str>(program, []).args(arguments)))
+/// Runs an example that fills a disk: that of the target folder, for `/tmp` is often memory.
+fn on_disk(name: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    let folder = target_dir()?.join("bench");
+    std::fs::create_dir_all(&folder).map_err(|error| Failure::File { path: folder.clone(), error })?;
+    example(name, &["--folder".into(), folder.into()], arguments)
+}
+
+/// Runs what uses the library and hence is an example: only those are built with the dev-dependencies.
+fn example(name: &str, own: &[OsString], arguments: &[OsString]) -> Result<(), Failure> {
+    run(&mut cargo(&format!("build --quiet --release -p ganglion-hil --example {name}")))?;
+    let program = target_dir()?.join("release/examples").join(name);
+    Err(become_command(command(program, own).args(arguments)))
 }

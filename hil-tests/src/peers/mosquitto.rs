@@ -1,5 +1,6 @@
 //! Eclipse Mosquitto, the broker, and its subscriber, as child processes on loopback with mutual TLS.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use nix::sys::signal::Signal;
 use super::process::Process;
 use super::{PeerError, free_port, installed};
 use crate::pki::Pair;
+use crate::received::text;
 
 const NAME: &str = "mosquitto";
 const SUBSCRIBER: &str = "mosquitto_sub";
@@ -254,8 +256,10 @@ pub struct Received {
     pub user_properties: String,
     /// The payload.
     pub bytes: Vec<u8>,
-    /// The payload as text; what is no text is replaced.
+    /// The payload as text, decompressed if it was compressed.
     pub payload: String,
+    /// Whether it was compressed.
+    pub compressed: bool,
 }
 
 impl Received {
@@ -263,10 +267,15 @@ impl Received {
         let mut fields = line.splitn(4, '\t');
         let retained = fields.next()? == "1";
         let (topic, user_properties) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-        let digits = fields.next()?.as_bytes();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
-        let payload = String::from_utf8_lossy(&bytes).into_owned();
-        Some(Self { retained, topic, user_properties, bytes, payload })
+        let bytes = from_hex(fields.next()?)?;
+        let text = text(&bytes).ok()?;
+        let compressed = matches!(text, Cow::Owned(_));
+        let payload = String::from_utf8_lossy(&text).into_owned();
+        Some(Self { retained, topic, user_properties, bytes, payload, compressed })
     }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

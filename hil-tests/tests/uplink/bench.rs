@@ -69,6 +69,7 @@ impl Bench {
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
             max_payload: 2_000,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::from([("tenant".to_owned(), "water works".to_owned())]),
         };
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
