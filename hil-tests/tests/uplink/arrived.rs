@@ -101,7 +101,9 @@ pub(crate) struct Arrived {
     taken: HashMap<Series, BTreeSet<u64>>,
     highest: HashMap<(Lane, Series), u64>,
     declared: HashMap<Series, Vec<Declared>>,
-    accounted: u64,
+    /// Taken, or between the first and the last number of a loss.
+    accounted: HashMap<Series, BTreeSet<u64>>,
+    count: u64,
 }
 
 impl Arrived {
@@ -140,20 +142,22 @@ impl Arrived {
     /// Notes a message that was acknowledged, or was handed on by a broker that acknowledges all.
     pub(crate) fn taken(&mut self, content: &Content) {
         for (series, seq) in &content.observations {
-            self.accounted += u64::from(self.taken.entry(series.clone()).or_default().insert(*seq));
+            self.taken.entry(series.clone()).or_default().insert(*seq);
+            self.count += u64::from(self.accounted.entry(series.clone()).or_default().insert(*seq));
         }
         for (series, gap) in &content.gaps {
             let declared = self.declared.entry(series.clone()).or_default();
             if !declared.contains(gap) {
-                self.accounted += gap.count;
                 declared.push(gap.clone());
+                let accounted = self.accounted.entry(series.clone()).or_default();
+                self.count += (gap.first..=gap.last).map(|seq| u64::from(accounted.insert(seq))).sum::<u64>();
             }
         }
     }
 
     /// Observations taken, and observations declared lost.
     pub(crate) fn accounted(&self) -> u64 {
-        self.accounted
+        self.count
     }
 
     /// The numbers of a series that were taken.
@@ -178,12 +182,7 @@ impl Arrived {
 
     /// The numbers of `1..=last` that were neither taken nor declared lost.
     pub(crate) fn missing(&self, series: &Series, last: u64) -> Vec<u64> {
-        let taken = self.taken.get(series);
-        let declared = self.gaps(series);
-        let accounted = |seq: u64| {
-            taken.is_some_and(|taken| taken.contains(&seq))
-                || declared.iter().any(|gap| (gap.first..=gap.last).contains(&seq))
-        };
-        (1..=last).filter(|&seq| !accounted(seq)).collect()
+        let accounted = |seq: &u64| self.accounted.get(series).is_some_and(|accounted| accounted.contains(seq));
+        (1..=last).filter(|seq| !accounted(seq)).collect()
     }
 }

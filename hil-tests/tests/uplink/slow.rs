@@ -25,7 +25,7 @@ const LOST: u32 = 10;
 /// What an event may take on such a link, whatever waits: three round trips of a message, its queue and losses on its way.
 const EVENT_WITHIN: Duration = Duration::from_secs(30);
 /// Observations that wait when the connection begins.
-const BACKLOG: usize = 600;
+const BACKLOG: usize = 900;
 
 /// A relay to one port; ended when dropped.
 struct Link {
