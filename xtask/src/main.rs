@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod machine;
+mod promises;
 mod setup;
 mod shell;
 mod test;

@@ -8,6 +8,7 @@ mod examine;
 mod golden;
 mod model;
 mod sim_disk;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
