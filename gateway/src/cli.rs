@@ -38,7 +38,7 @@ Examples:
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
   ganglion run --config site.toml --trace new.trace         every byte of every bus, then
   ganglion trace new.trace                                  as frames and words
-  ganglion buffer inspect --config site.toml                what the disk holds; also verify, export
+  ganglion buffer inspect --config site.toml                what the disk holds; also verify, export, letters
   ganglion decode modbus-rtu 010300000002C40B               what a frame says, or where it is wrong
 
 Environment:
@@ -112,7 +112,8 @@ enum Verb {
     Scan(tools::scan::Options),
     /// Print a saved trace as frames and words.
     Trace(tools::trace::Options),
-    /// Look into the buffer on disk: what it holds, whether it is whole, and the observations out of it. Reads only.
+    /// Look into the buffer on disk: what it holds, whether it is whole, the observations out of it, and what the
+    /// broker refused. Reads only.
     Buffer {
         #[command(subcommand)]
         verb: tools::buffer::Verb,
@@ -288,7 +289,7 @@ fn status_table(document: &serde_json::Value) -> String {
         other => other.to_string(),
     };
     let mut out = format!(
-        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\nbuffer  bytes {}  segments {}  trouble {}\n        {}\n\n",
+        "gateway {}  epoch {}\nuplink  connected {}  broker {}  connections {}  next try {}\n        last error {}  of {}\n        in flight event {}  live {}  backfill {}  dead letters {}\nbuffer  bytes {}  segments {}  trouble {}\n        {}\n\n",
         text(&document["gateway"]),
         text(&document["store"]["epoch"]),
         text(&document["uplink"]["connected"]),
@@ -297,6 +298,10 @@ fn status_table(document: &serde_json::Value) -> String {
         text(&document["uplink"]["retry_at"]),
         text(&document["uplink"]["last_error"]),
         text(&document["uplink"]["last_error_broker"]),
+        text(&document["uplink"]["in_flight"]["event"]),
+        text(&document["uplink"]["in_flight"]["live"]),
+        text(&document["uplink"]["in_flight"]["backfill"]),
+        text(&document["uplink"]["dead_letters"]["letters"]),
         text(&document["store"]["bytes"]),
         text(&document["store"]["segments"]),
         text(&document["store"]["trouble"]),

@@ -95,6 +95,38 @@ pub struct Uplink {
     pub retry_at: Option<Timestamp>,
     /// Messages that the broker refused, for now or for good.
     pub refused: u64,
+    /// Payload bytes sent and not acknowledged.
+    pub in_flight: InFlight,
+    /// Messages that the broker will never take, kept for a person; unknown until the first one since the start.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// Payload bytes sent and not acknowledged, by lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct InFlight {
+    /// Of events.
+    pub event: usize,
+    /// Of telemetry of now.
+    pub live: usize,
+    /// Of telemetry of the past.
+    pub backfill: usize,
+}
+
+/// Messages kept for a person, and those that are not.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct DeadLetters {
+    /// Letters on disk.
+    pub letters: u64,
+    /// Bytes they take.
+    pub bytes: u64,
+    /// Letters that made room for younger ones, since the start.
+    pub evicted: u64,
+    /// Letters that could not be kept, since the start.
+    pub refused: u64,
+    /// Topic of the last letter, kept or not, since the start.
+    pub last_topic: Option<String>,
+    /// Its reason.
+    pub last_reason: Option<String>,
 }
 
 /// State of one log of the buffer.

@@ -428,6 +428,8 @@ pub struct BrokerSettings {
     pub max_payload: usize,
     /// Most of the bytes in flight that backfill may take while anything else waits, in percent, 1 to 100.
     pub backfill_percent: u8,
+    /// Most observations of backfill a second, 0 for no bound.
+    pub backfill_max_per_s: u32,
     /// User properties sent with every message, by name.
     pub user_properties: BTreeMap<String, String>,
 }

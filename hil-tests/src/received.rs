@@ -3,6 +3,7 @@
 //! This is the consumer's view of contract v1: it knows the payload from its description only and shares no code with the
 //! gateway.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -24,6 +25,7 @@ pub enum Keep {
 pub struct Received {
     keep: Keep,
     resources: BTreeMap<String, Resource>,
+    events: BTreeMap<String, Resource>,
     others: BTreeMap<String, Vec<u8>>,
     violations: Vec<Violation>,
 }
@@ -33,12 +35,24 @@ pub struct Received {
 pub struct Resource {
     epoch: String,
     seen: Ranges,
+    declared: Ranges,
+    /// Highest number by lane.
+    highest: BTreeMap<Lane, u64>,
     received: u64,
     duplicates: u64,
     reordered: u64,
     conflicting: BTreeSet<u64>,
     latest: Option<Observation>,
     kept: BTreeMap<u64, Observation>,
+}
+
+/// A way on which observations of one numbering come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lane {
+    /// On `obs` or `event`, as they happen.
+    Live,
+    /// On `backfill`, what could not be sent then.
+    Backfill,
 }
 
 /// One observation as a consumer understands it.
@@ -115,7 +129,35 @@ pub enum Violation {
 struct Envelope {
     v: u64,
     epoch: String,
+    #[serde(default)]
     obs: Vec<Wire>,
+    #[serde(default)]
+    gap: Vec<WireGap>,
+}
+
+#[derive(Deserialize)]
+struct WireGap {
+    id: String,
+    first: u64,
+    last: u64,
+    n: u64,
+}
+
+/// How a payload that is compressed begins. Source: RFC 8878 §3.1.1.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Longest text in one message.
+const LONGEST_TEXT: usize = 16 * 1024 * 1024;
+
+/// Returns the text of a payload, which may be compressed.
+///
+/// # Errors
+/// When it begins as if it was compressed and is not.
+pub fn text(payload: &[u8]) -> std::io::Result<Cow<'_, [u8]>> {
+    if payload.starts_with(&ZSTD) {
+        zstd::bulk::decompress(payload, LONGEST_TEXT).map(Cow::Owned)
+    } else {
+        Ok(Cow::Borrowed(payload))
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,19 +172,28 @@ impl Received {
     /// Starts with nothing.
     #[must_use]
     pub fn new(keep: Keep) -> Self {
-        Self { keep, resources: BTreeMap::new(), others: BTreeMap::new(), violations: Vec::new() }
+        Self {
+            keep,
+            resources: BTreeMap::new(),
+            events: BTreeMap::new(),
+            others: BTreeMap::new(),
+            violations: Vec::new(),
+        }
     }
 
-    /// Takes one message. What is no observation, such as a status, is kept by its topic.
+    /// Takes one message. What carries neither observations nor losses, such as a status, is kept by its topic.
     pub fn message(&mut self, topic: &str, payload: &[u8], arrival: SystemTime) {
-        if !topic.ends_with("/obs") {
+        let leaf = topic.rsplit('/').next().unwrap_or_default();
+        if !["obs", "event", "backfill", "gap"].contains(&leaf) {
             self.others.insert(topic.to_owned(), payload.to_vec());
             return;
         }
-        let envelope: Envelope = match serde_json::from_slice(payload) {
+        let parsed = text(payload).map_err(|error| error.to_string());
+        let envelope = parsed.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+        let envelope: Envelope = match envelope {
             Ok(envelope) => envelope,
-            Err(error) => {
-                let (topic, why) = (topic.to_owned(), error.to_string());
+            Err(why) => {
+                let topic = topic.to_owned();
                 return self.violations.push(Violation::NotAnEnvelope { topic, why });
             }
         };
@@ -150,19 +201,27 @@ impl Received {
             return self.violations.push(Violation::Version { topic: topic.to_owned(), got: envelope.v });
         }
         for wire in envelope.obs {
-            if !belongs(topic, &wire.id) {
+            if leaf != "backfill" && !belongs(topic, &wire.id) {
                 self.violations.push(Violation::ForeignTopic { topic: topic.to_owned(), id: wire.id });
             } else if wire.seq == 0 {
                 self.violations.push(Violation::NoNumber { id: wire.id });
             } else {
-                self.observation(&envelope.epoch, wire, arrival);
+                self.observation(&envelope.epoch, wire, leaf, arrival);
+            }
+        }
+        for gap in envelope.gap {
+            // Of other numbers between them, that not all are lost, one cannot say which are.
+            if gap.n == gap.last - gap.first + 1 {
+                let resource = self.resources.entry(gap.id).or_default();
+                (gap.first..=gap.last).for_each(|seq| drop(resource.declared.insert(seq)));
             }
         }
     }
 
-    fn observation(&mut self, epoch: &str, wire: Wire, arrival: SystemTime) {
+    fn observation(&mut self, epoch: &str, wire: Wire, leaf: &str, arrival: SystemTime) {
         let Wire { id, seq, t, p: readings } = wire;
-        let resource = self.resources.entry(id.clone()).or_default();
+        let resources = if leaf == "event" { &mut self.events } else { &mut self.resources };
+        let resource = resources.entry(id.clone()).or_default();
         if resource.epoch != epoch {
             if !resource.epoch.is_empty() {
                 let before = std::mem::take(&mut resource.epoch);
@@ -171,7 +230,14 @@ impl Received {
             }
             epoch.clone_into(&mut resource.epoch);
         }
-        resource.observation(Observation { seq, t, readings, arrival }, self.keep);
+        let lane = if leaf == "backfill" { Lane::Backfill } else { Lane::Live };
+        resource.observation(Observation { seq, t, readings, arrival }, lane, self.keep);
+    }
+
+    /// Returns the events, by identifier.
+    #[must_use]
+    pub fn events(&self) -> &BTreeMap<String, Resource> {
+        &self.events
     }
 
     /// Returns the resources, by identifier.
@@ -206,12 +272,14 @@ impl Received {
 }
 
 impl Resource {
-    fn observation(&mut self, observation: Observation, keep: Keep) {
+    fn observation(&mut self, observation: Observation, lane: Lane, keep: Keep) {
         let seq = observation.seq;
         let highest = self.highest();
         if self.seen.insert(seq) {
             self.received += 1;
-            self.reordered += u64::from(seq < highest);
+            let in_lane = self.highest.entry(lane).or_default();
+            self.reordered += u64::from(seq < *in_lane);
+            *in_lane = seq.max(*in_lane);
         } else {
             self.duplicates += 1;
             let first = self.kept.get(&seq);
@@ -246,7 +314,13 @@ impl Resource {
         self.duplicates
     }
 
-    /// Returns how many came for the first time after one with a higher number.
+    /// Returns the numbers that were declared lost and did not come, of `1..=last`.
+    #[must_use]
+    pub fn declared(&self, last: u64) -> u64 {
+        self.missing(last).into_iter().flatten().filter(|seq| self.declared.holds(*seq)).count() as u64
+    }
+
+    /// Returns how many came for the first time after one with a higher number in the same lane.
     #[must_use]
     pub fn reordered(&self) -> u64 {
         self.reordered
@@ -301,12 +375,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Says whether `city/v1/{division}/{domain}/{class}/{serial}/obs` is the topic of `{division}-{class}-{serial}-{check}`.
+/// Says whether `city/v1/{division}/{domain}/{class}/{serial}/obs` or `…/event` is the topic of `{division}-{class}-{serial}-{check}`.
 fn belongs(topic: &str, id: &str) -> bool {
     let levels: Vec<&str> = topic.split('/').collect();
     let parts: Vec<&str> = id.split('-').collect();
     match (levels.as_slice(), parts.as_slice()) {
-        (["city", "v1", division, _, class, serial, "obs"], parts) => {
+        (["city", "v1", division, _, class, serial, "obs" | "event"], parts) => {
             parts.len() == 4 && parts.starts_with(&[division, class, serial])
         }
         _ => false,
@@ -328,6 +402,10 @@ impl Ranges {
         let above = number.checked_add(1).and_then(|next| self.0.remove(&next));
         self.0.insert(start, above.unwrap_or(number));
         true
+    }
+
+    fn holds(&self, number: u64) -> bool {
+        self.0.range(..=number).next_back().is_some_and(|(_, &end)| number <= end)
     }
 
     fn highest(&self) -> u64 {

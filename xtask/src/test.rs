@@ -20,6 +20,7 @@ pub(crate) struct Options {
     quick: bool,
 }
 
+const HISTORIES: &str = "100000";
 const BARE_METAL: &str = "thumbv7em-none-eabihf";
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
@@ -42,6 +43,7 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     bare_metal()?;
     let totals = tests(options.quick)?;
     if !options.quick {
+        histories()?;
         fuzzed()?;
     }
     println!("xtask: all of it holds, {:.0} s; all tests together:\n{totals}", started.elapsed().as_secs_f64());
@@ -67,6 +69,12 @@ fn bare_metal() -> Result<(), Failure> {
         skipped(&format!("cargo {build}"), "the target is not installed (`cargo xtask setup --cross`)");
         Ok(())
     }
+}
+
+/// Runs the seeded histories of the buffer, far more than a debug build has the time for.
+fn histories() -> Result<(), Failure> {
+    let mut histories = cargo("test --release -p ganglion --lib buffer::tests::model -- --nocapture");
+    run(histories.env("GANGLION_BUFFER_HISTORIES", HISTORIES))
 }
 
 /// Runs every fuzz target for a share of a minute.

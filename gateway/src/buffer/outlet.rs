@@ -18,8 +18,8 @@ use super::spans::Span;
 use super::storage::Storage;
 use crate::site::NamedProperty;
 
-/// Bytes of records after which a chunk is complete.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of records after which a chunk is complete. Each lane holds one in memory, decoded some four times as long.
+const CHUNK_BYTES: usize = 128 * 1024;
 /// Pause before a segment that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a segment is tried whose file is gone.
@@ -270,7 +270,7 @@ impl Outlet {
             let step = match open.reader.step(self.at.offset, end) {
                 Ok(step) => step,
                 // What was read before it is handed out first; the next call gets the error again.
-                Err(_) if !observations.is_empty() || damaged => break,
+                Err(_) if !observations.is_empty() || !gaps.is_empty() || damaged => break,
                 // An evicted segment is no longer asked for. Any other is opened anew: a handle may be stale for ever.
                 Err(error) => return Err(error),
             };

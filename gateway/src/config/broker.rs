@@ -61,6 +61,7 @@ pub(super) fn broker(
         retry: (millis(table, "retry_min_ms")?, millis(table, "retry_max_ms")?),
         max_payload: table.number("max_payload_bytes")?,
         backfill_percent: table.number("backfill_share_percent")?,
+        backfill_max_per_s: table.number("backfill_max_per_s")?,
         user_properties: user_properties.collect(),
     })
 }

@@ -128,6 +128,12 @@ const BROKER: Section = Section {
             doc: "longest pause between two tries to connect, in milliseconds",
         },
         Key {
+            name: "backfill_max_per_s",
+            kind: Kind::Integer(0, 10_000_000),
+            need: Need::Number(0),
+            doc: "most observations of history sent in a second, 0 for no bound: what a broker takes from a whole city after an outage, its consumers may not",
+        },
+        Key {
             name: "backfill_share_percent",
             kind: Kind::Integer(1, 100),
             need: Need::Number(50),

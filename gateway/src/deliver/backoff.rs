@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+/// The first bound is so many times the first pause. Were it the pause itself, all gateways that lose one broker at once
+/// would be back in the same instant (`docs/scale.md`).
+const FIRST_SPREAD: u32 = 16;
+
 /// Pauses between tries: each drawn from the whole span between the first pause and a bound that doubles up to the
-/// longest ("full jitter"), so that the gateways of a city do not all come back in the same second. Before the first try
-/// the bound is the first pause itself: that one is not drawn.
+/// longest ("full jitter"), so that the gateways of a city do not all come back in the same second.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -17,7 +20,8 @@ impl Backoff {
     /// Starts with the first pause; the second of the two is the longest, and at least the first.
     #[must_use]
     pub fn new((first, longest): (Duration, Duration)) -> Self {
-        Self { first, longest: longest.max(first), bound: first }
+        let longest = longest.max(first);
+        Self { first, longest, bound: (first * FIRST_SPREAD).min(longest) }
     }
 
     /// Returns the next pause; `chance` is 0.0..1.0.
@@ -29,7 +33,7 @@ impl Backoff {
 
     /// Starts anew, after a connection that delivered something.
     pub fn reset(&mut self) {
-        self.bound = self.first;
+        self.bound = (self.first * FIRST_SPREAD).min(self.longest);
     }
 }
 
@@ -41,9 +45,9 @@ mod tests {
 
     #[test]
     fn the_bound_doubles_up_to_the_longest_pause() {
-        let mut backoff = Backoff::new((SECOND, 10 * SECOND));
-        let pauses: Vec<_> = (0..6).map(|_| backoff.pause(1.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
+        let mut backoff = Backoff::new((SECOND, 50 * SECOND));
+        let pauses: Vec<_> = (0..4).map(|_| backoff.pause(1.0).as_secs()).collect();
+        assert_eq!(pauses, [16, 32, 50, 50]);
     }
 
     #[test]
@@ -58,12 +62,12 @@ mod tests {
 
     #[test]
     fn a_reset_starts_anew() {
-        let mut backoff = Backoff::new((SECOND, 10 * SECOND));
+        let mut backoff = Backoff::new((SECOND, 100 * SECOND));
         for _ in 0..5 {
             backoff.pause(1.0);
         }
         backoff.reset();
-        assert_eq!(backoff.pause(1.0), SECOND);
+        assert_eq!(backoff.pause(1.0), 16 * SECOND);
     }
 
     #[test]

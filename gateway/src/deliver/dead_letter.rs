@@ -19,6 +19,8 @@ use std::{error, fmt};
 use ganglion_protocols::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::monitor::DeadLetters as Stats;
+
 /// Most bytes that dead letters may take unless a site says otherwise.
 pub(super) const DEFAULT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -47,21 +49,6 @@ pub(super) struct Letter<'a> {
     pub(super) t: Timestamp,
     /// What it held.
     pub(super) payload: &'a [u8],
-}
-
-/// What is kept, and what is not.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Stats {
-    /// Letters on disk.
-    pub(super) letters: u64,
-    /// Bytes they take.
-    pub(super) bytes: u64,
-    /// Letters that made room for younger ones, since the start.
-    pub(super) evicted: u64,
-    /// Letters that could not be kept, since the start.
-    pub(super) refused: u64,
-    /// Topic and reason of the last letter, kept or not, since the start.
-    pub(super) last: Option<(String, String)>,
 }
 
 /// A letter read back.
@@ -130,7 +117,8 @@ impl DeadLetters {
     /// # Errors
     /// When it is too large or the disk refuses; it is counted and not kept.
     pub(super) fn put(&mut self, letter: &Letter<'_>) -> Result<(), PutError> {
-        self.stats.last = Some((letter.topic.to_owned(), letter.reason.to_owned()));
+        self.stats.last_topic = Some(letter.topic.to_owned());
+        self.stats.last_reason = Some(letter.reason.to_owned());
         let kept = self.try_put(letter);
         if kept.is_err() {
             self.stats.refused += 1;

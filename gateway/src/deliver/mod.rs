@@ -18,8 +18,11 @@
 
 pub mod backoff;
 mod brokers;
+mod cap;
 mod compress;
-mod dead_letter;
+#[cfg(test)]
+mod contract_tests;
+pub(crate) mod dead_letter;
 mod feed;
 mod lanes;
 #[cfg(test)]
@@ -52,9 +55,10 @@ use tracing::{debug, info, warn};
 
 use crate::buffer::{Outlet, Span, Stored};
 use crate::clock;
-use crate::monitor::Monitor;
+use crate::monitor::{InFlight, Monitor};
 use crate::site::{Address, BrokerSettings};
 use brokers::Brokers;
+use cap::Cap;
 use lanes::Lanes;
 use letters::LetterBox;
 use packet_limit::PacketLimit;
@@ -138,7 +142,7 @@ pub async fn run<S: Source>(
     monitor: Arc<Monitor>,
 ) {
     let epochs = sources.epochs;
-    let letters = LetterBox::new(letters);
+    let letters = LetterBox::new(letters, Arc::clone(&monitor));
     let mut lanes = Lanes::new(sources, gateway, &monitor);
     let mut present = Some(Arc::clone(&settings.borrow_and_update()));
     while let Some(current) = present {
@@ -174,6 +178,7 @@ async fn deliver<S: Source>(
     let mut brokers = Brokers::new(addresses.len(), settings.retry, settings.fail_back);
     let mut credentials = Credentials::default();
     let mut complaints = vec![Complaint::default(); addresses.len()];
+    let mut history = Cap::new(settings.backfill_max_per_s, std::time::Instant::now());
     let mut packet_limits = vec![PacketLimit::default(); addresses.len()];
     loop {
         let place = brokers.current();
@@ -194,11 +199,11 @@ async fn deliver<S: Source>(
                         () = credentials.renewed(settings) => Leave::Certificates,
                     });
                 };
-                wire::serve(uplink, broker, tls.clone(), packets, lanes, leave).await
+                wire::serve(uplink, broker, tls.clone(), (packets, &mut history), lanes, leave).await
             }
             Err(error) => End::Lost(error.to_string()),
         };
-        uplink.monitor.uplink(|state| state.connected = false);
+        uplink.monitor.uplink(|state| (state.connected, state.in_flight) = (false, InFlight::default()));
         if end == End::Finished {
             return None;
         }

@@ -127,6 +127,7 @@ mod tests {
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
             max_payload: 16_384,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::new(),
         }
     }

@@ -22,20 +22,6 @@ pub(super) enum Lane {
     Backfill,
 }
 
-impl Lane {
-    /// Every lane, the first to go first.
-    pub(super) const ALL: [Self; 3] = [Self::Event, Self::Live, Self::Backfill];
-
-    /// Returns the word for it in logs and status.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Live => "live",
-            Self::Backfill => "backfill",
-        }
-    }
-}
-
 /// Which lanes have something to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ready {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+const LANES: [Lane; 3] = [Lane::Event, Lane::Live, Lane::Backfill];
 const ALL: Ready = Ready { event: true, live: true, backfill: true };
 const NOT_EVENT: Ready = Ready { event: false, ..ALL };
 const ONLY_BACKFILL: Ready = Ready { live: false, ..NOT_EVENT };
@@ -61,7 +62,6 @@ impl Line {
 
 #[test]
 fn events_go_first_then_live_then_backfill() {
-    assert_eq!(Lane::ALL.map(Lane::as_str), ["event", "live", "backfill"]);
     let mut share = Share::new(50);
     share.sent(Lane::Backfill, 1_000);
     share.settled(Lane::Backfill, 1_000);
@@ -142,7 +142,7 @@ fn a_link_that_nobody_else_used_is_not_owed() {
 fn counts_that_do_not_fit_stop_at_their_ends() {
     let mut share = Share::new(0);
     share.settled(Lane::Live, 1);
-    for lane in Lane::ALL {
+    for lane in LANES {
         share.sent(lane, usize::MAX);
         share.sent(lane, usize::MAX);
     }
@@ -188,7 +188,7 @@ proptest! {
         for (lane, length) in in_flight {
             share.settled(lane, length);
         }
-        prop_assert!(Lane::ALL.iter().all(|&lane| share.bytes_in_flight(lane) == 0));
+        prop_assert!(LANES.iter().all(|&lane| share.bytes_in_flight(lane) == 0));
     }
 
     #[test]

@@ -3,17 +3,20 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
+use super::cap::Cap;
 use super::feed::Cargo;
 use super::message::Limits;
 use super::pace::Pace;
 use super::packet_limit::{Packet, PacketLimit};
 use super::share::{Lane, Ready, Room, Share};
 use super::window::Window;
+use crate::monitor::InFlight;
 
 /// One connection's.
 pub(super) struct Valve<'a> {
     pace: Pace,
     share: Share,
+    history: &'a mut Cap,
     packets: &'a mut PacketLimit,
     /// Longest payload of a message by the site file.
     max_payload: usize,
@@ -25,13 +28,13 @@ pub(super) struct Valve<'a> {
 impl<'a> Valve<'a> {
     /// Starts a connection that takes so many messages at once.
     pub(super) fn new(
-        packets: &'a mut PacketLimit,
+        (packets, history): (&'a mut PacketLimit, &'a mut Cap),
         backfill_percent: u8,
         max_payload: usize,
         properties: usize,
     ) -> Self {
         let (pace, share) = (Pace::new(Instant::now(), 1), Share::new(backfill_percent));
-        Self { pace, share, packets, max_payload, properties, largest_taken: 0 }
+        Self { pace, share, history, packets, max_payload, properties, largest_taken: 0 }
     }
 
     /// Notes what the broker said when it accepted the connection.
@@ -41,7 +44,8 @@ impl<'a> Valve<'a> {
     }
 
     /// Returns the lane that may send the next message, and how large that may be.
-    pub(super) fn next<M>(&mut self, ready: Ready, window: &Window<Cargo<M>>) -> Option<(Lane, Limits)> {
+    pub(super) fn next<M>(&mut self, mut ready: Ready, window: &Window<Cargo<M>>) -> Option<(Lane, Limits)> {
+        ready.backfill = ready.backfill && self.history.allows(Instant::now());
         let payload = self.max_payload.min(self.pace.payload());
         let room = Room { bytes: self.pace.window(), payload, messages: window.limit(), messages_taken: window.len() };
         let packet = |bytes: usize| bytes.saturating_sub(self.properties);
@@ -50,11 +54,20 @@ impl<'a> Valve<'a> {
         self.share.next(ready, room).map(|lane| (lane, limits))
     }
 
+    /// Returns the payload bytes that each lane has in flight.
+    pub(super) fn in_flight(&self) -> InFlight {
+        let bytes = |lane| self.share.bytes_in_flight(lane);
+        InFlight { event: bytes(Lane::Event), live: bytes(Lane::Live), backfill: bytes(Lane::Backfill) }
+    }
+
     /// Notes a message handed to the client.
     pub(super) fn sent<M>(&mut self, cargo: &Cargo<M>) {
         if let Some(lane) = cargo.lane {
             self.share.sent(lane, cargo.payload.len());
             self.pace.sent(cargo.sent, cargo.payload.len());
+            if lane == Lane::Backfill {
+                self.history.sent(cargo.spans.iter().map(|span| span.count).sum());
+            }
         }
     }
 

@@ -86,6 +86,7 @@ pub(super) fn site(points: Vec<Point>, streams: usize) -> Site {
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::new(),
         },
     }

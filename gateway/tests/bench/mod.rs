@@ -108,6 +108,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
             retry: (Duration::ZERO, Duration::ZERO),
             max_payload: 0,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: std::collections::BTreeMap::new(),
         },
     };

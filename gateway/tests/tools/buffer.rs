@@ -150,7 +150,7 @@ fn a_loss_that_was_declared_is_shown_and_is_no_finding() {
 fn inspect_shows_what_the_broker_would_never_take_and_folds_long_tables() {
     let site = stored(60, false);
     (0..30).for_each(|run| write(&site, 60 + run..61 + run, false));
-    let letters = site.data_dir.join("dead-letter");
+    let letters = site.site.data_dir.join("dead-letter");
     std::fs::create_dir(&letters).unwrap();
     std::fs::write(letters.join("1.json"), "{}\n").unwrap();
     let told = buffer("inspect", &site, &[]);
@@ -349,4 +349,29 @@ fn a_reader_that_leaves_early_ends_an_export_quietly() {
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn letters_are_what_the_broker_refused_and_a_torn_line_is_told() {
+    let site = stored(2, false);
+    let told = buffer("letters", &site, &[]);
+    assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (0, "0 dead letters\n", ""));
+    let payload = json!({ "v": 1, "obs": [{ "id": "330502-9601-000123-02", "seq": 41 }] });
+    let letter = json!({ "t": "2026-11-28T00:00:00.000Z", "topic": "city/v1/330502/water/9601/000123/obs",
+        "reason": "not authorised (0x87)", "payload": payload.to_string() });
+    std::fs::create_dir(site.data_dir.join("dead-letter")).unwrap();
+    std::fs::write(site.data_dir.join("dead-letter/letters.jsonl"), format!("{letter}\n{{\"t\":\"2026")).unwrap();
+    let told = buffer("letters", &site, &[]);
+    assert_eq!((told.code, told.err.as_str()), (0, "1 line is no letter: torn by a crash or a full disk\n"));
+    let expected = [
+        "2026-11-28T00:00:00.000Z  city/v1/330502/water/9601/000123/obs",
+        "  refused  not authorised (0x87)",
+        "  held     330502-9601-000123-02  seq 41 to 41, 1 observation",
+        "1 dead letter",
+    ];
+    assert_eq!(told.out.lines().collect::<Vec<_>>(), expected);
+    let told = buffer("letters", &site, &["--json"]);
+    assert_eq!(lines(&told.out)[0]["payload"], payload);
+    let told = ganglion(&["buffer", "letters", "--dir", "/nowhere"]);
+    assert_eq!(told.code, 2, "{}", told.err);
 }

@@ -31,6 +31,9 @@ pub(crate) struct Consumers {
 /// Fewest bytes that a paced gateway has in flight: two of the shortest messages.
 pub(crate) const LEAST_IN_FLIGHT: f64 = 2048.0;
 
+/// Live this far behind is history: what the daemon's buffer does (`LIVE_LAG`).
+pub(crate) const LIVE_LAG: Duration = Duration::from_secs(30);
+
 /// How the consumers subscribe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sharing {
@@ -79,7 +82,7 @@ pub(crate) struct Policy {
     pub(crate) retry: (Duration, Duration),
     /// Whether the pauses are drawn, as the daemon does; otherwise each is its bound.
     pub(crate) jitter: bool,
-    /// Before the first try after a loss or a start, a pause drawn from zero to this. The daemon has none.
+    /// Before the first try after a loss or a start, one more pause drawn from zero to this. The daemon has none.
     pub(crate) spread: Duration,
     /// Share of the window that history may take.
     pub(crate) backfill_share: f64,
@@ -100,9 +103,9 @@ pub(crate) enum Cap {
     None,
     /// It stops reading from the client's socket: so many bytes a second.
     Pause(f64),
-    /// Nothing: the gateway itself sends so many bytes of history a second.
+    /// Nothing: the gateway itself sends so many bytes of history a second, `backfill_max_per_s`.
     Gateway(f64),
-    /// It answers 0x97, quota exceeded, above so many bytes a second, upon which the daemon starts a new connection.
+    /// It answers 0x97, quota exceeded, above so many bytes a second, upon which the daemon keeps the connection and pauses.
     Refuse(f64),
 }
 

@@ -37,7 +37,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The daemon as it is, on a cluster that caps nothing: where every other policy starts.
 const BUILT: Policy = Policy {
-    name: "full jitter 0.5-60 s",
+    name: "full jitter as built, 0.5-60 s",
     retry: RETRY,
     jitter: true,
     spread: Duration::ZERO,
@@ -55,7 +55,8 @@ pub(crate) fn parts(setting: &Setting) -> Vec<Part> {
     let short = Event::Return { hours: 0.0 };
     let Setting { hours, .. } = setting;
     let fixed = Policy { name: "fixed 5 s", retry: (5 * SECOND, 5 * SECOND), jitter: false, ..BUILT };
-    let exponential = Policy { name: "exponential 0.5-60 s, no jitter", jitter: false, ..BUILT };
+    let exponential = Policy { name: "exponential 8-60 s, no jitter", jitter: false, ..BUILT };
+    let together = Policy { name: "all after 0.5 s", retry: (RETRY.0, RETRY.0), jitter: false, ..BUILT };
     let longer = Policy { name: "full jitter 0.5-300 s", retry: (RETRY.0, 300 * SECOND), ..BUILT };
     let spread = |name, seconds| Policy { name, spread: seconds * SECOND, ..BUILT };
     let fifth = |mut run: Run| {
@@ -66,7 +67,7 @@ pub(crate) fn parts(setting: &Setting) -> Vec<Part> {
     let share = Policy { name: "share 0.25", backfill_share: 0.25, ..BUILT };
     let pause = Policy { name: "share 0.25, broker pauses socket", cap: Cap::Pause(setting.client_cap()), ..share };
     let paced = Policy { name: "same, in flight 1 s of its link", pace: Some(SECOND), ..pause };
-    let own = Policy { name: "share 0.25, gateway caps", cap: Cap::Gateway(setting.history_cap()), ..share };
+    let own = Policy { name: "backfill_max_per_s = 40", cap: Cap::Gateway(setting.history_cap()), ..share };
     let refuse = Policy { name: "share 0.25, broker answers 0x97", cap: Cap::Refuse(setting.client_cap()), ..share };
     let named = |policy: Policy, name, sharing| Policy { name, sharing, ..policy };
     vec![
@@ -80,13 +81,13 @@ pub(crate) fn parts(setting: &Setting) -> Vec<Part> {
         },
         Part {
             title: "Connections: every session cut at once".to_owned(),
-            runs: [BUILT, spread("spread over 10 s", 10), spread("spread over 30 s", 30)]
+            runs: [together, BUILT, spread("same, and 10 s more", 10), spread("same, and 30 s more", 30)]
                 .map(|policy| run(policy, Event::Flap, HOUR))
                 .to_vec(),
         },
         Part {
             title: "Connections: one node restarts, 30 s".to_owned(),
-            runs: [BUILT, spread("spread over 10 s", 10)]
+            runs: [together, BUILT, spread("same, and 10 s more", 10)]
                 .map(|policy| run(policy, Event::Restart(30 * SECOND), HOUR))
                 .to_vec(),
         },

@@ -69,6 +69,12 @@ enum What {
 /// One gateway.
 pub(crate) struct Gateway {
     backoff: Backoff,
+    /// The pauses after a refused message, while the connection stays.
+    flow: Backoff,
+    /// When such a pause ends.
+    pub(crate) rests_until: Micros,
+    /// Live observations that wait for its end.
+    pub(crate) behind: f64,
     attempt: u32,
     trying: bool,
     /// The node it is connected to.
@@ -110,7 +116,7 @@ pub(crate) fn simulate(run: Run) -> Seen {
     }
     let Simulation { mut seen, gateways, online, traffic, .. } = simulation;
     seen.online_at_end = online;
-    seen.kept_at_end = gateways.iter().map(|gateway| gateway.kept).sum();
+    seen.kept_at_end = gateways.iter().map(|gateway| gateway.kept + gateway.behind).sum();
     seen.close(traffic);
     seen
 }
@@ -121,6 +127,9 @@ impl Simulation {
         let sites = if matches!(event, Event::FailOver(_)) { 2 } else { 1 };
         let gateway = || Gateway {
             backoff: Backoff::new(policy.retry),
+            flow: Backoff::new(policy.retry),
+            rests_until: Micros(i64::MIN),
+            behind: 0.0,
             attempt: 0,
             trying: false,
             node: None,
@@ -303,18 +312,31 @@ impl Simulation {
         if std::mem::take(&mut gateway.delivered) {
             gateway.backoff.reset();
         } else {
-            // A try at one cluster failed: the next goes to the other, where there is one.
             gateway.site = (gateway.site + 1) % sites;
         }
-        let next = self.now.plus(gateway.backoff.pause(chance) + spread);
+        // As `deliver/brokers.rs`: the next in the list is tried after a moment, and the list anew after a pause.
+        let pause = match gateway.site {
+            0 => gateway.backoff.pause(chance),
+            _ => self.run.policy.retry.0.mul_f64(chance),
+        };
+        let next = self.now.plus(pause + spread);
         self.at(next, What::Try(index));
+    }
+
+    /// Pauses after a refused message, as `deliver/wire/flow.rs` does: the answers to what is in flight, then a pause. A
+    /// gateway sends until it is refused, so something was delivered in between and the pauses begin anew.
+    fn rest(&mut self, index: usize) {
+        let chance = self.chance.f64();
+        let gateway = &mut self.gateways[index];
+        gateway.flow.reset();
+        gateway.rests_until = self.now.plus(self.run.fleet.round_trip + gateway.flow.pause(chance));
     }
 
     fn step(&mut self) -> bool {
         let seconds = if self.now < FINE || !self.traffic.may_be_coarse() { 1 } else { 10 };
         let refused = self.traffic.flow(&mut self.gateways, self.now, &mut self.seen);
         for index in refused {
-            self.lose(index, Duration::ZERO);
+            self.rest(index);
         }
         let next = self.now.plus(Duration::from_secs(seconds));
         self.at(next, What::Step);

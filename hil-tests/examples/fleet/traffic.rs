@@ -4,7 +4,7 @@
 //! reads its sockets in turn. What a gateway has in flight is in one TCP connection, in order: a live message waits for
 //! the history in front of it.
 
-use crate::model::{Cap, Cluster, Consumers, Fleet, LEAST_IN_FLIGHT, Policy, Sharing};
+use crate::model::{Cap, Cluster, Consumers, Fleet, LEAST_IN_FLIGHT, LIVE_LAG, Policy, Sharing};
 use crate::seen::{Seen, Step};
 use crate::sim::{Gateway, Micros, Run};
 
@@ -80,7 +80,7 @@ impl Traffic {
         let mut refused = Vec::new();
         let mut asked = vec![Asked::default(); nodes];
         let free = self.free_rate();
-        let mut asks = vec![0.0; gateways.len()];
+        let mut asks = vec![(0.0, 0.0); gateways.len()];
         for (index, gateway) in gateways.iter_mut().enumerate().filter(|(_, gateway)| gateway.awake) {
             let new = self.fleet.live_per_s * seconds;
             seen.taken += new;
@@ -89,13 +89,23 @@ impl Traffic {
                 continue;
             };
             gateway.delivered = true;
-            asked[node].live += new;
-            let (ask, is_refused) = self.ask(index, gateway.kept, free, (now, seconds));
-            if is_refused {
-                refused.push(index);
-            }
+            gateway.behind += new;
+            let ask = if gateway.rests_until > now {
+                // Live that falls this far behind is history: live goes on at the present.
+                if gateway.behind > LIVE_LAG.as_secs_f64() * self.fleet.live_per_s {
+                    gateway.kept += std::mem::take(&mut gateway.behind);
+                }
+                (0.0, 0.0)
+            } else {
+                let (live, history, is_refused) = self.ask(index, gateway, free, (now, seconds));
+                if is_refused {
+                    refused.push(index);
+                }
+                (live, history)
+            };
             asks[index] = ask;
-            asked[node].history_bytes += ask;
+            asked[node].live += ask.0;
+            asked[node].history_bytes += ask.1;
         }
         let mut load: f64 = 0.0;
         let shares: Vec<(f64, f64)> = asked
@@ -108,15 +118,22 @@ impl Traffic {
             .collect();
         let lag = self.live.lag();
         let (mut live, mut history) = (0.0, 0.0);
-        for (gateway, ask) in gateways.iter_mut().zip(asks).filter(|(gateway, _)| gateway.awake) {
+        for (gateway, (sent, ask)) in gateways.iter_mut().zip(asks).filter(|(gateway, _)| gateway.awake) {
             let Some(node) = gateway.node.map(|node| node % nodes) else { continue };
             let (share, unread_for) = shares[node];
-            let new = self.fleet.live_per_s * seconds;
             let latency = self.waits(gateway.kept, free * share) + unread_for + lag;
-            seen.live(latency, new);
+            let mut left = sent;
+            while left > 1e-9 {
+                // What came within this step has not waited; what a pause kept back goes first, the oldest in front.
+                let waited = (gateway.behind / self.fleet.live_per_s - seconds).max(0.0);
+                let some = left.min(self.fleet.live_per_s * seconds);
+                seen.live(waited + latency, some);
+                gateway.behind = (gateway.behind - some).max(0.0);
+                left -= some;
+            }
             let delivered = (ask * share / self.per_observation()).min(gateway.kept);
             gateway.kept = if gateway.kept - delivered < 1e-3 { 0.0 } else { gateway.kept - delivered };
-            live += new;
+            live += sent;
             history += delivered;
         }
         let now_delivered = Both { live, history };
@@ -130,7 +147,7 @@ impl Traffic {
             None => self.live.take(now_delivered, batch, seconds),
         };
         seen.discarded = seen.discarded.plus(discarded);
-        let kept: f64 = gateways.iter().map(|gateway| gateway.kept).sum();
+        let kept: f64 = gateways.iter().map(|gateway| gateway.kept + gateway.behind).sum();
         seen.step(Step { at: now, seconds, load, kept, backfill_per_s: history / seconds });
         refused
     }
@@ -153,16 +170,18 @@ impl Traffic {
         by_policy.min(by_window).min(link_bytes_per_s - live).max(0.0)
     }
 
-    /// Returns the bytes of history that a gateway sends up to `now`, and whether the broker refuses more then.
-    fn ask(&mut self, index: usize, kept: f64, free: f64, (now, seconds): (Micros, f64)) -> (f64, bool) {
-        let wanted = (kept * self.per_observation()).min(free * seconds);
-        let Cap::Refuse(cap) = self.policy.cap else { return (wanted, false) };
-        let live = self.fleet.live_per_s * self.fleet.live_bytes * seconds;
+    /// Returns the live messages and the bytes of history that a gateway sends up to `now`, and whether the broker refuses
+    /// more then. Live goes first.
+    fn ask(&mut self, index: usize, gateway: &Gateway, free: f64, (now, seconds): (Micros, f64)) -> (f64, f64, bool) {
+        let live = gateway.behind;
+        let history = (gateway.kept * self.per_observation()).min(free * seconds);
+        let Cap::Refuse(cap) = self.policy.cap else { return (live, history, false) };
         let (left, since) = self.buckets[index];
-        let left = (left + cap * (now.seconds() - since.seconds())).min(cap) - live;
-        let sent = wanted.min(left.max(0.0));
-        self.buckets[index] = (left - sent, now);
-        (sent, sent < wanted)
+        let left = (left + cap * (now.seconds() - since.seconds())).min(cap);
+        let live_sent = live.min(left / self.fleet.live_bytes);
+        let history_sent = history.min(left - live_sent * self.fleet.live_bytes);
+        self.buckets[index] = (left - live_sent * self.fleet.live_bytes - history_sent, now);
+        (live_sent, history_sent, live_sent < live || history_sent < history)
     }
 
     /// Returns the load that was asked for, as a part of what the node can do; messages or bytes, whichever is worse.

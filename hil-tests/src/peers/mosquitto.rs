@@ -1,5 +1,6 @@
 //! Eclipse Mosquitto, the broker, and its subscriber, as child processes on loopback with mutual TLS.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use nix::sys::signal::Signal;
 use super::process::Process;
 use super::{PeerError, free_port, installed};
 use crate::pki::Pair;
+use crate::received::text;
 
 const NAME: &str = "mosquitto";
 const SUBSCRIBER: &str = "mosquitto_sub";
@@ -174,7 +176,7 @@ impl Subscriber {
     pub fn start(broker: &Mosquitto, id: &str, filter: &str, ca: &Path, identity: &Pair) -> Result<Self, PeerError> {
         let output = broker.folder.join(format!("{id}.out"));
         // Without --quiet its complaints would stand among the messages.
-        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%p"];
+        let options = ["--quiet", "-V", "mqttv5", "-q", "1", "-c", "-x", "3600", "-F", "%r\t%t\t%P\t%x"];
         let mut command = Command::new(installed(SUBSCRIBER, SUBSCRIBER)?);
         command
             .args(options)
@@ -250,14 +252,30 @@ pub struct Received {
     pub retained: bool,
     /// Where it was published.
     pub topic: String,
+    /// User properties as `name:value`, with a space between two.
+    pub user_properties: String,
     /// The payload.
+    pub bytes: Vec<u8>,
+    /// The payload as text, decompressed if it was compressed.
     pub payload: String,
+    /// Whether it was compressed.
+    pub compressed: bool,
 }
 
 impl Received {
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(3, '\t');
+        let mut fields = line.splitn(4, '\t');
         let retained = fields.next()? == "1";
-        Some(Self { retained, topic: fields.next()?.to_owned(), payload: fields.next()?.to_owned() })
+        let (topic, user_properties) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+        let bytes = from_hex(fields.next()?)?;
+        let text = text(&bytes).ok()?;
+        let compressed = matches!(text, Cow::Owned(_));
+        let payload = String::from_utf8_lossy(&text).into_owned();
+        Some(Self { retained, topic, user_properties, bytes, payload, compressed })
     }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

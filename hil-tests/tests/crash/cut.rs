@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ganglion_hil::peers::PeerError;
@@ -20,7 +21,7 @@ use crate::write_log::{Entry, WriteLog};
 /// How many cuts are tried: a number, or `all`.
 const CUTS: &str = "GANGLION_CRASH_CUTS";
 const SEED: &str = "GANGLION_CRASH_SEED";
-const FEW: usize = 120;
+const FEW: usize = 60;
 
 /// Runs the machine, then cuts its power at writes spread over all of its life.
 ///
@@ -242,9 +243,19 @@ struct Unmount<'a>(&'a Path);
 
 impl Drop for Unmount<'_> {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.0).status();
-        if !status.is_ok_and(|status| status.success()) {
-            drop(Command::new("umount").arg("-l").arg(self.0).status());
+        // A child of another test, from its fork to its exec, holds what this one had open there. The image is written over
+        // next, so it is not enough that the file system goes some time.
+        let deadline = Instant::now() + PATIENCE;
+        let unmounted = || Command::new("umount").arg(self.0).output().is_ok_and(|output| output.status.success());
+        while !unmounted() {
+            if Instant::now() > deadline {
+                drop(Command::new("umount").arg("-l").arg(self.0).status());
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
+
+/// How long an image may be busy after its check.
+const PATIENCE: Duration = Duration::from_secs(20);

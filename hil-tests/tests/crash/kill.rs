@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::buffer::Log;
 use crate::promises::{Due, Promise, Promises, check};
-use crate::tracer::{self, Boundary, End, Side};
+use crate::tracer::{self, Boundary, Killed, Side};
 use crate::worker::{self, History, LIMITS};
 
 /// Workers that run at a time.
@@ -41,7 +41,7 @@ pub(crate) fn while_recovering(log: Log, name: &str) -> Result<Tried, PeerError>
             times += usize::from(left.is(log, boundary));
             times == left.time
         })?;
-        let End::Killed(_, promises) = end else { panic!("{left:?} is not reached") };
+        let Some(Killed { promises, .. }) = end else { panic!("{left:?} is not reached") };
         let folder = Some(data_dir(scratch.path()));
         tried.add(&everywhere(&Before { name, log, folder, promises, history: History::Restart })?);
     }
@@ -89,7 +89,7 @@ struct Before<'a> {
 }
 
 impl Before<'_> {
-    fn run(&self, scratch: &Path, here: impl FnMut(usize, &Boundary) -> bool) -> Result<End, PeerError> {
+    fn run(&self, scratch: &Path, here: impl FnMut(usize, &Boundary) -> bool) -> Result<Option<Killed>, PeerError> {
         let data_dir = data_dir(scratch);
         fs::create_dir_all(&data_dir).expect("a folder");
         if let Some(from) = &self.folder {
@@ -120,7 +120,7 @@ fn everywhere(before: &Before<'_>) -> Result<Tried, PeerError> {
             }
             let scratch = scratch();
             match before.run(scratch.path(), |count, _| count == place)? {
-                End::Killed(boundary, promises) => {
+                Some(Killed { boundary, promises }) => {
                     let mut due = promises.0.map(after_a_kill);
                     for (due, before) in due.iter_mut().zip(&before.promises.0) {
                         due.acknowledged.0.extend(&before.acknowledged.0);
@@ -130,7 +130,7 @@ fn everywhere(before: &Before<'_>) -> Result<Tried, PeerError> {
                     }
                     *tried.calls.entry(boundary.call).or_default() += 1;
                 }
-                End::Finished => {
+                None => {
                     last.fetch_min(place, Ordering::Relaxed);
                 }
             }

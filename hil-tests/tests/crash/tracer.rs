@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use ganglion_hil::peers::PeerError;
@@ -48,16 +49,15 @@ impl fmt::Display for Boundary {
     }
 }
 
-/// How a worker ended.
+/// Where a worker was killed, and what was promised at that moment.
 #[derive(Debug)]
-pub(crate) enum End {
-    /// Killed, with what was promised at that moment.
-    Killed(Boundary, Promises),
-    /// By itself.
-    Finished,
+pub(crate) struct Killed {
+    pub(crate) boundary: Boundary,
+    pub(crate) promises: Promises,
 }
 
-/// Runs a worker until `here` says of a boundary, and how many were before it, that it is to be killed there.
+/// Runs a worker until `here` says of a boundary, and how many were before it, that it is to be killed there. `None` when it
+/// ended by itself.
 ///
 /// # Errors
 /// When tracing is not allowed, or the worker failed.
@@ -66,11 +66,12 @@ pub(crate) fn run(
     socket: &Path,
     (data_dir, log): (&Path, Log),
     here: impl FnMut(usize, &Boundary) -> bool,
-) -> Result<End, PeerError> {
+) -> Result<Option<Killed>, PeerError> {
     let io = |error| PeerError::Io { peer: WORKER, error };
     let listener = UnixListener::bind(socket).map_err(io)?;
-    let child = worker.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().map_err(io)?;
-    Tracer::begin(&child, &listener, data_dir, log)?.run(here)
+    listener.set_nonblocking(true).map_err(io)?;
+    let mut child = worker.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().map_err(io)?;
+    Tracer::begin(&mut child, &listener, data_dir, log)?.run(here)
 }
 
 const WORKER: &str = "traced worker";
@@ -90,9 +91,18 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn begin(child: &Child, listener: &UnixListener, data_dir: &Path, log: Log) -> Result<Self, PeerError> {
+    fn begin(child: &mut Child, listener: &UnixListener, data_dir: &Path, log: Log) -> Result<Self, PeerError> {
         let io = |error| PeerError::Io { peer: WORKER, error };
-        let (stream, _) = listener.accept().map_err(io)?;
+        let stream = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(io(error)),
+            }
+            if let Some(status) = child.try_wait().map_err(io)? {
+                return Err(io(io::Error::other(format!("it ended before it said anything: {status}"))));
+            }
+        };
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).map_err(io)?;
@@ -115,7 +125,7 @@ impl Tracer {
         Ok(Self { process, data_dir, log, memory, stream, inside, writing, kept })
     }
 
-    fn run(mut self, mut here: impl FnMut(usize, &Boundary) -> bool) -> Result<End, PeerError> {
+    fn run(mut self, mut here: impl FnMut(usize, &Boundary) -> bool) -> Result<Option<Killed>, PeerError> {
         let mut boundaries = 0;
         loop {
             // Of this thread's children only: others trace workers of their own.
@@ -125,14 +135,14 @@ impl Tracer {
                         if here(boundaries, &boundary) {
                             let promises = self.ask()?;
                             end(self.process)?;
-                            return Ok(End::Killed(boundary, promises));
+                            return Ok(Some(Killed { boundary, promises }));
                         }
                         boundaries += 1;
                         self.note(&boundary)?;
                     }
                     go_on(thread, None)?;
                 }
-                WaitStatus::Exited(who, 0) if who == self.process => return Ok(End::Finished),
+                WaitStatus::Exited(who, 0) if who == self.process => return Ok(None),
                 WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) if who == self.process => {
                     return Err(PeerError::Io { peer: WORKER, error: io::Error::other("it failed") });
                 }

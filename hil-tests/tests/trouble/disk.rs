@@ -47,7 +47,8 @@ fn fill(folder: &Path, size: usize, spare: usize) -> PathBuf {
 }
 
 fn small_segments(rig: &mut Rig) {
-    rig.file.buffer.extend(["max_bytes = 1048576".to_owned(), "segment_bytes = 65536".to_owned()]);
+    let events = "events = { max_bytes = 1048576, segment_bytes = 65536 }";
+    rig.file.buffer.extend(["max_bytes = 1048576", "segment_bytes = 65536", events].map(str::to_owned));
 }
 
 /// Waits until the newest status message says this, or does not.

@@ -69,6 +69,7 @@ impl Bench {
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
             max_payload: 2_000,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::from([("tenant".to_owned(), "water works".to_owned())]),
         };
         let monitor = Arc::new(Monitor::new(&empty_site(&settings)));
@@ -89,6 +90,11 @@ impl Bench {
         let folder = self.folder.path().join("stranger");
         fs::create_dir_all(&folder).unwrap();
         Pki::create(&folder).unwrap()
+    }
+
+    /// A place in the bench's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub(crate) fn subscribe(&self, id: &str) -> Subscriber {
@@ -155,9 +161,14 @@ impl Bench {
 
 /// Waits until a condition holds.
 pub(crate) async fn within(condition: impl Fn() -> bool, what: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    within_of(PATIENCE, condition, what).await;
+}
+
+/// Waits until a condition holds, with another patience.
+pub(crate) async fn within_of(patience: Duration, condition: impl Fn() -> bool, what: impl Fn() -> String) {
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", what());
+        assert!(Instant::now() < deadline, "not within {patience:?}: {}", what());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

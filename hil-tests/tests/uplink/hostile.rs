@@ -16,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::arrived::{Arrived, Content, Lane};
+use crate::storm::{self, Storm};
+
 /// What a connection is treated to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Treatment {
@@ -29,14 +32,17 @@ pub(crate) enum Treatment {
     Moods,
     /// So many messages are refused with this reason code of PUBACK, then nothing unusual.
     RefuseFirst(u8, usize),
+    /// Whatever may go wrong.
+    Storm(Storm),
     /// Nothing unusual.
     Courtesy,
 }
 
 /// A message that is not acknowledged yet.
-struct Owed {
+pub(crate) struct Owed {
     id: [u8; 2],
-    observations: Vec<(String, u64)>,
+    pub(crate) topic: String,
+    content: Content,
 }
 
 /// A broker in this process; ended when dropped.
@@ -46,14 +52,22 @@ pub(crate) struct Hostile {
     task: JoinHandle<()>,
 }
 
+/// What a broker knows of its connections, all together.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     connections: usize,
     left_by_client: usize,
     arrivals: BTreeMap<String, Vec<u64>>,
     taken: BTreeMap<String, BTreeSet<u64>>,
-    last_arrival: Option<Instant>,
-    longest_silence: Duration,
+    pub(crate) last_arrival: Option<Instant>,
+    pub(crate) longest_silence: Duration,
+    pub(crate) arrived: Arrived,
+    /// Messages refused for now, and for good.
+    pub(crate) refused: (u64, u64),
+    /// Connections ended for a packet too large.
+    pub(crate) oversize: u64,
+    /// Connections ended because nothing came any more after a lost acknowledgement.
+    pub(crate) stalled: u64,
 }
 
 impl Hostile {
@@ -84,12 +98,17 @@ impl Hostile {
         self.seen.lock().unwrap().left_by_client
     }
 
-    /// `seq` of every observation of a resource that arrived, in the order of arrival.
+    /// Looks at everything seen.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.seen.lock().unwrap())
+    }
+
+    /// `seq` of every live observation of a resource that arrived, in the order of arrival.
     pub(crate) fn arrivals(&self, resource: &str) -> Vec<u64> {
         self.seen.lock().unwrap().arrivals.get(resource).cloned().unwrap_or_default()
     }
 
-    /// `seq` of every observation of a resource whose message was acknowledged and not refused.
+    /// `seq` of every live observation of a resource whose message was acknowledged and not refused.
     pub(crate) fn taken(&self, resource: &str) -> Vec<u64> {
         self.seen.lock().unwrap().taken.get(resource).into_iter().flatten().copied().collect()
     }
@@ -141,6 +160,9 @@ async fn serve(
     number: usize,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut stream = acceptor.accept(stream).await?;
+    if let Treatment::Storm(storm) = treatment {
+        return storm::serve(stream, seen, storm).await;
+    }
     let mut random = fastrand::Rng::with_seed(number as u64);
     let chaos = matches!(treatment, Treatment::Chaos | Treatment::Moods);
     let mut left = if chaos { random.u32(1..80) } else { u32::MAX };
@@ -172,14 +194,14 @@ async fn serve(
                 // What is acknowledged now is read by the client together with the end of the stream.
                 random.shuffle(&mut owed);
                 owed.truncate(owed.len() / 2);
-                pay(&mut stream, (seen, level), &mut owed, |_| 0x00).await?;
+                pay(&mut stream, (seen, level), &mut owed, |_, _| 0x00).await?;
                 return Ok(None);
             }
         }
         let patient = chaos && random.u8(..4) > 0;
         if !patient {
             let (refused, mood) = (answered, random.u8(..8));
-            let reason = |place| match treatment {
+            let reason = |place, _: &Owed| match treatment {
                 Treatment::RefuseFirst(reason, count) if refused + place < count => reason,
                 Treatment::Moods if mood == 0 => 0x97,
                 _ => 0x00,
@@ -201,27 +223,38 @@ async fn serve(
 }
 
 /// Acknowledges; MQTT 3.1.1, protocol level 4, has no room for a reason.
-async fn pay(
+pub(crate) async fn pay(
     stream: &mut TlsStream<TcpStream>,
     (seen, level): (&Mutex<Seen>, u8),
     owed: &mut Vec<Owed>,
-    reason: impl Fn(usize) -> u8,
+    mut reason: impl FnMut(usize, &Owed) -> u8,
 ) -> io::Result<()> {
-    for (place, Owed { id: [high, low], observations }) in owed.drain(..).enumerate() {
-        if reason(place) < 0x80 {
+    for (place, owed) in owed.drain(..).enumerate() {
+        let reason = if level == 5 { reason(place, &owed) } else { 0x00 };
+        let Owed { id: [high, low], content, .. } = owed;
+        {
             let mut seen = seen.lock().unwrap();
-            for (resource, seq) in observations {
-                seen.taken.entry(resource).or_default().insert(seq);
+            match reason {
+                0..0x80 => {
+                    seen.arrived.taken(&content);
+                    if content.lane == Some(Lane::Live) {
+                        for ((_, resource), seq) in content.observations {
+                            seen.taken.entry(resource).or_default().insert(seq);
+                        }
+                    }
+                }
+                0x87 | 0x90 | 0x99 => seen.refused.1 += 1,
+                _ => seen.refused.0 += 1,
             }
         }
-        let puback: &[u8] = if level == 5 { &[0x40, 3, high, low, reason(place)] } else { &[0x40, 2, high, low] };
+        let puback: &[u8] = if level == 5 { &[0x40, 3, high, low, reason] } else { &[0x40, 2, high, low] };
         stream.write_all(puback).await?;
     }
     stream.flush().await
 }
 
 /// Takes one MQTT packet: its first byte and what follows the length.
-fn take_packet(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub(crate) fn take_packet(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (length, digits) = variable(buffer.get(1..)?)?;
     let head = 1 + digits;
     if buffer.len() < head + length {
@@ -243,22 +276,23 @@ fn variable(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Notes the observations of a PUBLISH at QoS 1.
-fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> Owed {
-    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
-    let id = [body[2 + topic], body[3 + topic]];
-    let rest = &body[4 + topic..];
+/// Notes what is in a PUBLISH at QoS 1.
+pub(crate) fn note(seen: &Mutex<Seen>, level: u8, body: &[u8]) -> Owed {
+    let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+    let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
+    let id = [body[2 + length], body[3 + length]];
+    let rest = &body[4 + length..];
     let (properties, digits) = if level == 5 { variable(rest).unwrap() } else { (0, 0) };
-    let payload: serde_json::Value = serde_json::from_slice(&rest[digits + properties..]).unwrap();
+    let content = Content::read(&topic, &rest[digits + properties..]);
     let mut seen = seen.lock().unwrap();
     let now = Instant::now();
     let silence = seen.last_arrival.replace(now).map_or(Duration::ZERO, |last| now - last);
     seen.longest_silence = seen.longest_silence.max(silence);
-    let observations = payload["obs"].as_array().into_iter().flatten();
-    let observations: Vec<_> =
-        observations.map(|own| (own["id"].as_str().unwrap().to_owned(), own["seq"].as_u64().unwrap())).collect();
-    for (resource, seq) in &observations {
-        seen.arrivals.entry(resource.clone()).or_default().push(*seq);
+    seen.arrived.came(&content);
+    if content.lane == Some(Lane::Live) {
+        for ((_, resource), seq) in &content.observations {
+            seen.arrivals.entry(resource.clone()).or_default().push(*seq);
+        }
     }
-    Owed { id, observations }
+    Owed { id, topic, content }
 }

@@ -2,26 +2,36 @@
 //! Needs: mosquitto, mosquitto_sub (`cargo xtask setup`).
 #![allow(clippy::unwrap_used, reason = "a bench that does not stand is a failed test")]
 
+mod arrived;
 mod bench;
 mod brokers;
+mod chaos;
 mod hostile;
+mod lanes;
 mod nat;
 mod refusals;
 mod reload;
+mod slow;
+mod station;
+mod storm;
 
 use std::fs;
 use std::time::Duration;
 
 use bench::{Bench, GATEWAY, PUMP, VALVE, arrivals, first, first_arrivals, observation, observation_of, within};
-use ganglion::buffer::Stored;
 use ganglion::monitor::LogName;
 use ganglion::site::{MqttVersion, NamedProperty};
 use ganglion_hil::pki::Validity;
 use hostile::{Hostile, Treatment};
+use lanes::{
+    after_an_outage_what_is_new_and_an_alarm_come_before_what_waited_and_all_of_it_joins,
+    what_the_quota_took_during_an_outage_is_declared_to_the_number,
+};
 use nat::{
     a_keep_alive_above_the_networks_memory_notices_the_loss_within_one_and_a_half,
     a_keep_alive_below_the_networks_memory_keeps_a_silent_connection,
 };
+use slow::a_backlog_an_event_and_what_is_new_come_through_a_link_of_2_kb_a_second;
 
 /// Makes a test of each sentence for each version of MQTT.
 macro_rules! in_both_versions {
@@ -49,6 +59,9 @@ in_both_versions![
     a_peer_that_answers_nothing_is_left_after_the_connect_timeout,
     a_broker_that_falls_silent_is_left_and_what_it_was_sent_is_sent_again,
     a_broker_that_no_longer_reads_is_left_though_the_client_waits_in_a_write,
+    a_backlog_an_event_and_what_is_new_come_through_a_link_of_2_kb_a_second,
+    after_an_outage_what_is_new_and_an_alarm_come_before_what_waited_and_all_of_it_joins,
+    what_the_quota_took_during_an_outage_is_declared_to_the_number,
 ];
 
 async fn observations_reach_the_subscriber_in_order_once_and_with_their_terms(version: MqttVersion) {

@@ -24,7 +24,7 @@ async fn refused_for_now(code: u8, words: &str) {
     assert_eq!((broker.connections(), bench.seen().uplink.connections), (1, 1), "the connection is kept");
     let arrivals = broker.arrivals(PUMP);
     let again = arrivals.iter().rposition(|&seq| seq == 1).unwrap();
-    assert!(again >= 2 && again <= 64, "what was on its way is answered, nothing more is sent: {again} messages");
+    assert!((2..=64).contains(&again), "what was on its way is answered, nothing more is sent: {again} messages");
     assert_eq!(arrivals[again..], (1..=200).collect::<Vec<_>>(), "from the refused one on, in order");
     assert!(broker.longest_silence() >= PAUSE, "{:?}", broker.longest_silence());
     assert_eq!(bench.seen().uplink.retry_at, None, "the pause is over");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganglion_protocols::{LossCause, Value};
+use ganglion_protocols::{Gap, LossCause, Value};
 
 use super::sim_disk::{Faults, SimDisk};
 use super::{SEGMENT, observation, open_whole, resource, site};
@@ -375,6 +375,22 @@ fn what_the_disk_does_not_hand_out_for_a_while_is_not_damaged() {
         assert_eq!(read, (1..=6).map(|mark| (mark, mark)).collect::<Vec<_>>());
         assert_eq!(bench.store().damaged_bytes, 0);
     }
+}
+
+#[test]
+fn a_declared_loss_before_a_place_that_cannot_be_read_is_handed_out_all_the_same() {
+    let mut bench = Bench::new(8);
+    bench.write_durably([1]);
+    assert_eq!(bench.read(), [(1, 1)]);
+    let t = observation(&bench.site, 1, 1).t;
+    bench.outlet.declare_lost(Gap::whole(resource(2), (1, 1), (t, t), LossCause::NotAuthorised));
+    bench.log.acknowledged(bench.now);
+    bench.log.commit(bench.now);
+    let bad = u64::from(bench.log.shared.newest().unwrap().end);
+    bench.write_durably([2]);
+    bench.disk.set_faults(Faults { unreadable: Some((1, bad)), ..Faults::default() });
+    let chunk = bench.outlet.try_next(Instant::now()).unwrap().unwrap();
+    assert_eq!(chunk.gaps.len(), 1);
 }
 
 #[test]

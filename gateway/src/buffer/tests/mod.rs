@@ -64,6 +64,7 @@ pub(super) fn site(data_dir: &Path, segments: u64) -> Site {
             retry: (Duration::from_secs(1), Duration::from_secs(1)),
             max_payload: 65536,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::new(),
         },
     }

@@ -19,6 +19,7 @@ use rustls::ClientConfig;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
+use super::cap::Cap;
 use super::feed::Cargo;
 use super::lanes::Lanes;
 use super::message::Payload;
@@ -64,12 +65,12 @@ pub(super) async fn serve<S: Source>(
     uplink: &Uplink<'_>,
     broker: &Address,
     tls: ClientConfig,
-    packets: &mut PacketLimit,
+    bounds: (&mut PacketLimit, &mut Cap),
     lanes: &mut Lanes<'_, S>,
     leave: impl Future<Output = ()>,
 ) -> End {
     let (sender, mut client) = uplink.open(broker, tls);
-    let mut wire = Wire::new(uplink, broker, sender, packets);
+    let mut wire = Wire::new(uplink, broker, sender, bounds);
     let end = wire.drive(&mut client, lanes, pin!(leave)).await;
     // PUBACKs that were read together with the error, or just before it.
     for event in client.rest() {
@@ -116,7 +117,12 @@ enum Phase {
 }
 
 impl<'a, M: Copy + Send> Wire<'a, M> {
-    fn new(uplink: &'a Uplink<'a>, broker: &'a Address, sender: Sender, packets: &'a mut PacketLimit) -> Self {
+    fn new(
+        uplink: &'a Uplink<'a>,
+        broker: &'a Address,
+        sender: Sender,
+        bounds: (&'a mut PacketLimit, &'a mut Cap),
+    ) -> Self {
         Self {
             uplink,
             broker,
@@ -124,7 +130,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             window: Window::new(1),
             receive_max: 1,
             valve: Valve::new(
-                packets,
+                bounds,
                 uplink.settings.backfill_percent,
                 uplink.settings.max_payload,
                 uplink.properties_len(),
@@ -172,7 +178,10 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
                         polled = &mut poll => break polled,
                         () = &mut watchdog => return self.end(pulse.verdict(Instant::now(), self.window.bytes())),
                         () = lanes.read() => self.go_on(lanes),
-                        _ = status.tick(), if self.phase == Phase::Online => self.tell_trouble(),
+                        // History that was to wait for its turn goes on here, too.
+                        _ = status.tick(), if self.phase == Phase::Online => {
+                            self.tell_trouble().and_then(|()| self.go_on(lanes))
+                        }
                         () = &mut rest, if resting.is_some() => self.resume(lanes),
                         () = &mut leave, if !self.leaving => self.leave(lanes),
                     };
@@ -365,6 +374,7 @@ impl<'a, M: Copy + Send> Wire<'a, M> {
             }
             self.collect(lanes);
         }
+        self.uplink.monitor.uplink(|state| state.in_flight = self.valve.in_flight());
         if !self.window.is_empty() {
             return Ok(());
         }

@@ -1,9 +1,10 @@
-//! `ganglion buffer`: what the disk holds, whether it is whole, and the observations out of it.
+//! `ganglion buffer`: what the disk holds, whether it is whole, the observations out of it, and what the broker refused.
 //!
 //! Reads only and takes no lock: beside a running daemon, or a disk pulled out of a dead gateway, mounted read-only.
 
 mod export;
 mod inspect;
+mod letters;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -26,17 +27,26 @@ pub enum Verb {
     Verify(verify::Options),
     /// Write the observations as JSON Lines or CSV.
     Export(export::Options),
+    /// List the messages that the broker refused for good.
+    Letters(letters::Options),
+}
+
+/// Which data directory.
+#[derive(Args, Clone, Debug)]
+struct Place {
+    /// The site file; its data directory is looked at.
+    #[arg(long, value_name = "FILE", required_unless_present = "dir", conflicts_with = "dir")]
+    config: Option<PathBuf>,
+    /// A data directory, as of a disk from another gateway; or one log in it.
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
 }
 
 /// Which logs.
 #[derive(Args, Clone, Debug)]
 struct Where {
-    /// The site file; its data directory is looked at.
-    #[arg(long, value_name = "FILE", required_unless_present = "dir", conflicts_with = "dir")]
-    config: Option<PathBuf>,
-    /// A data directory, as of a disk from another gateway, or one log in it.
-    #[arg(long, value_name = "PATH")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// One log only: `buffer` (telemetry) or `events`.
     #[arg(long, value_name = "NAME")]
     log: Option<String>,
@@ -55,10 +65,11 @@ pub fn main(verb: &Verb) -> ExitCode {
         Verb::Inspect(options) => inspect::main(options),
         Verb::Verify(options) => verify::main(options),
         Verb::Export(options) => export::main(options),
+        Verb::Letters(options) => letters::main(options),
     }
 }
 
-impl Where {
+impl Place {
     /// Returns the data directory, and the gateway if the site file or what the daemon left names it.
     fn data_dir(&self) -> Result<(PathBuf, Option<String>), ExitCode> {
         match (&self.config, &self.dir) {
@@ -70,6 +81,13 @@ impl Where {
             // Excluded by the arguments' own rules.
             (None, None) => Err(ExitCode::from(REFUSED)),
         }
+    }
+}
+
+impl Where {
+    /// Returns the data directory and the gateway, see [`Place`].
+    fn data_dir(&self) -> Result<(PathBuf, Option<String>), ExitCode> {
+        self.place.data_dir()
     }
 
     /// Opens the logs that are there.
