@@ -162,6 +162,7 @@ fn nobody() -> BrokerSettings {
         retry: (Duration::MAX, Duration::MAX),
         max_payload: 0,
         backfill_percent: 50,
+        backfill_max_per_s: 0,
         user_properties: BTreeMap::new(),
     }
 }

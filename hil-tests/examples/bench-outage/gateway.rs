@@ -168,6 +168,7 @@ fn site(folder: &Path, port: u16) -> Site {
             // The site file's defaults.
             max_payload: 65_536,
             backfill_percent: 50,
+            backfill_max_per_s: 0,
             user_properties: BTreeMap::new(),
         },
     }
