@@ -18,6 +18,9 @@ const SEGMENT: u32 = 4 << 20;
 /// Observations handed over together.
 const GROUP: usize = 256;
 
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// An open buffer.
 pub(crate) struct Ours {
     runtime: tokio::runtime::Runtime,
@@ -89,11 +92,12 @@ impl Ours {
         let chunk = self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                chunk = telemetry.live.next() => chunk,
-                chunk = telemetry.backfill.next() => chunk,
+                chunk = telemetry.live.next() => chunk.ok_or("the buffer ended"),
+                chunk = telemetry.backfill.next() => chunk.ok_or("the buffer ended"),
+                () = tokio::time::sleep(PATIENCE) => Err("the buffer hands out nothing more"),
             }
         });
-        chunk.ok_or_else(|| "the buffer ended".to_owned())
+        chunk.map_err(str::to_owned)
     }
 
     fn durable(&self) -> u64 {
@@ -104,7 +108,7 @@ impl Ours {
 impl Store for Ours {
     fn append(&mut self, count: u64) -> Result<(), String> {
         self.hand_over(count);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while self.durable() < self.appended {
             if Instant::now() > deadline {
                 return Err(format!("{} of {} are durable after a minute", self.durable(), self.appended));

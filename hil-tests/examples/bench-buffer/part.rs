@@ -271,3 +271,28 @@ fn size_of(folder: &Path) -> Result<u64, String> {
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_gives_back_what_it_took_also_after_it_was_closed() {
+        for engine in Engine::ALL {
+            for size in [Size::Small, Size::Hundred] {
+                let folder = tempfile::tempdir().unwrap();
+                let opened = || open(engine, folder.path(), size, Commit::Group).unwrap();
+                let mut store = opened();
+                store.append(2500).unwrap();
+                store.close().unwrap();
+                let mut store = opened();
+                store.first().unwrap();
+                store.close().unwrap();
+                let mut store = opened();
+                store.drain(2500).unwrap();
+                store.pass_through(10).unwrap();
+                store.close().unwrap();
+            }
+        }
+    }
+}

@@ -39,7 +39,7 @@ pub(crate) fn head(volume: &Volume, observations: u64, backlog: u64) -> String {
 /// Returns the table of all engines, the buffer first.
 pub(crate) fn of(seen: &[Seen]) -> String {
     let mut out = format!(
-        "  {:<44} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10}\n",
+        "  {:<50} {:>10} {:>11} {:>11} {:>7} {:>7} {:>7}\n",
         "", "ganglion", "SQLite row", "SQLite BLOB", "of row", "of BLOB", "target"
     );
     let mut rows = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn of(seen: &[Seen]) -> String {
             Some((APPENDED / 1e3, true)),
         );
         add(format!("{name}: drained and acknowledged, 1000/s"), &|seen| Some(rate(seen).drained / 1e3), None);
-        add(format!("{name}: peak RSS of both, MB"), &|seen| Some(rate(seen).peak / 1e6), None);
+        add(format!("{name}: peak RSS of appending and draining, MB"), &|seen| Some(rate(seen).peak / 1e6), None);
     }
     for (place, records) in PER_COMMIT.into_iter().enumerate() {
         let target = (records == 1000).then_some((WRITTEN, false));
@@ -105,7 +105,7 @@ impl Row {
         };
         let target = self.target.map(|(target, _)| target);
         let line = format!(
-            "  {:<44} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10}  {verdict}",
+            "  {:<50} {:>10} {:>11} {:>11} {:>7} {:>7} {:>7}  {verdict}",
             self.name,
             text(figure(0), 3),
             text(figure(1), 3),

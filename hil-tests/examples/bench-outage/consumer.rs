@@ -195,3 +195,75 @@ impl Joined {
 pub(crate) fn lock(joined: &Mutex<Joined>) -> MutexGuard<'_, Joined> {
     joined.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const OBS: &str = "city/v1/620602/water/9601/000002/obs";
+    const BACKFILL: &str = "city/v1/620602/gateway/000001/backfill";
+    /// 2026-11-22T06:53:55.123Z.
+    const T_MS: i64 = 1_795_330_435_123;
+
+    /// What both connections heard of these messages.
+    fn heard(messages: &[(&str, Vec<u8>)], replay: Option<Replay>) -> Joined {
+        let joined = Arc::new(Mutex::new(Joined { replay, ..Joined::default() }));
+        let mut ears = [Ear::new(&joined).unwrap(), Ear::new(&joined).unwrap()];
+        let arrival = UNIX_EPOCH + Duration::from_millis(u64::try_from(T_MS).unwrap() + 7);
+        for (topic, payload) in messages {
+            ears[usize::from(*topic == BACKFILL)].message(topic, payload, arrival);
+        }
+        drop(ears);
+        Arc::into_inner(joined).unwrap().into_inner().unwrap()
+    }
+
+    /// A message of the second resource, its numbers with what is added to their pressure.
+    fn message(numbers: &[(u64, u16)]) -> Vec<u8> {
+        let observation = |(seq, more): &(u64, u16)| {
+            let pressure = f64::from(Nth::of(1, *seq).unwrap().pressure() + more) / 100.0;
+            format!(
+                r#"{{"id":"620602-9601-000002-00","seq":{seq},"t":"2026-11-22T06:53:55.123Z","p":{{"pressure":{{"v":{pressure},"u":"MPa","q":"good"}},"vehicle_count":{{"v":{seq},"u":"1","q":"good"}}}}}}"#
+            )
+        };
+        format!(r#"{{"v":1,"obs":[{}]}}"#, numbers.iter().map(observation).collect::<Vec<_>>().join(",")).into_bytes()
+    }
+
+    #[test]
+    fn what_came_live_and_what_came_as_history_is_joined_by_number() {
+        let history = zstd::bulk::compress(&message(&[(1, 0), (2, 0)]), 1).unwrap();
+        let joined = heard(&[(OBS, message(&[(3, 0)])), (BACKFILL, history)], None);
+        assert_eq!((joined.count, joined.repeated, joined.wrong, joined.unreadable), (3, 0, 0, 0));
+        assert_eq!(joined.ages, [(T_MS, 7)], "only what came live has an age");
+    }
+
+    #[test]
+    fn a_number_that_comes_on_both_topics_is_repeated() {
+        let joined = heard(&[(OBS, message(&[(1, 0)])), (BACKFILL, message(&[(1, 0)]))], None);
+        assert_eq!((joined.count, joined.repeated), (1, 1));
+    }
+
+    #[test]
+    fn another_value_and_another_time_than_they_must_have_are_wrong() {
+        assert_eq!(heard(&[(OBS, message(&[(1, 1)]))], None).wrong, 1);
+        let replay = |from_ms| Some(Replay { first: 1, end: 102, from_ms });
+        let of = |from_ms| heard(&[(BACKFILL, message(&[(1, 0)]))], replay(from_ms));
+        assert_eq!((of(T_MS).replayed, of(T_MS).wrong), (1, 0));
+        assert_eq!(of(T_MS + 1).wrong, 1);
+    }
+
+    #[test]
+    fn a_declared_loss_and_a_damaged_message_are_counted() {
+        let joined = heard(&[("city/v1/620602/gateway/000001/gap", vec![]), (OBS, b"{".to_vec())], None);
+        assert_eq!((joined.gaps, joined.unreadable), (1, 1));
+    }
+
+    #[test]
+    fn every_observation_has_one_place() {
+        for nth in [0, 1, 99, 100, 43_200_000].map(Nth) {
+            assert_eq!(Nth::of(nth.resource(), nth.seq()), Some(nth));
+        }
+        assert_eq!((Nth::of(100, 1), Nth::of(0, 0)), (None, None));
+    }
+}

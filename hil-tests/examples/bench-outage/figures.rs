@@ -67,8 +67,9 @@ pub(crate) struct Figures {
 
 /// One line: a figure and what is to be reached.
 struct Row {
-    name: String,
-    figure: f64,
+    name: &'static str,
+    /// None where there was nothing to measure.
+    figure: Option<f64>,
     /// What to reach, and whether more is better.
     target: Option<(f64, bool)>,
 }
@@ -76,6 +77,7 @@ struct Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, figure, target } = self;
+        let Some(figure) = figure else { return writeln!(f, "  {name:<58} {:>12}", "-") };
         let Some((target, more)) = target else { return writeln!(f, "  {name:<58} {figure:>12.3}") };
         let met = if *more { figure >= target } else { figure <= target };
         let (distance, verdict) = (figure / target, if met { "met" } else { "MISSED" });
@@ -84,13 +86,24 @@ impl fmt::Display for Row {
 }
 
 impl Figures {
+    /// Says whether every observation came, once and right.
+    pub(crate) fn is_complete(&self) -> bool {
+        (self.lost, self.repeated, self.wrong, self.gaps) == (0, 0, 0, 0)
+    }
+
     fn rows(&self) -> Vec<Row> {
-        let row = |name: &str, figure: f64, target| Row { name: name.to_owned(), figure, target };
+        let row = |name, figure, target| Row { name, figure: Some(figure), target };
+        let late = |name, of: fn(&Latency) -> i64, latency: &Latency, most: Option<f64>| Row {
+            name,
+            figure: (latency.count > 0).then(|| as_ms(of(latency))),
+            target: most.map(|most| (most, false)),
+        };
         let Memory { before, during, draining } = &self.memory;
         let (least, most) = (during.iter().min().copied().unwrap_or(0), during.iter().max().copied().unwrap_or(0));
         let (values, replayed) = (as_f64(self.replayed) * 1.5, as_f64(self.replayed));
         let (messages, bytes, text) = self.backfill;
-        let normal = self.normal;
+        let normal = &self.normal;
+        let (p50, p99): (fn(&Latency) -> i64, fn(&Latency) -> i64) = (|latency| latency.p50, |latency| latency.p99);
         vec![
             row("appended during the outage, 1000/s", as_f64(self.expected) / self.replayed_s / 1e3, None),
             row("RSS before the outage, MB", as_f64(*before) / 1e6, None),
@@ -107,10 +120,10 @@ impl Figures {
             row("drained, 1000 values/s", values / self.drain_s / 1e3, None),
             row("backfill: bytes a message", as_f64(bytes) / as_f64(messages.max(1)), None),
             row("backfill: times smaller by zstd", as_f64(text) / as_f64(bytes.max(1)), None),
-            row("live before the outage, p50, ms", as_ms(normal.p50), None),
-            row("live before the outage, p99, ms", as_ms(normal.p99), None),
-            row("live during the drain, p50, ms", as_ms(self.draining.p50), Some((LATER * as_ms(normal.p50), false))),
-            row("live during the drain, p99, ms", as_ms(self.draining.p99), Some((LATER * as_ms(normal.p99), false))),
+            late("live before the outage, p50, ms", p50, normal, None),
+            late("live before the outage, p99, ms", p99, normal, None),
+            late("live during the drain, p50, ms", p50, &self.draining, Some(LATER * as_ms(normal.p50))),
+            late("live during the drain, p99, ms", p99, &self.draining, Some(LATER * as_ms(normal.p99))),
             row("CPU seconds of the gateway, replay and drain", self.cpu_s, None),
         ]
     }
@@ -131,7 +144,7 @@ impl fmt::Display for Figures {
             "  live latencies of {} observations before and {} during the drain, accepted -> subscriber",
             self.normal.count, self.draining.count
         )?;
-        let verdict = if (*lost, *repeated, *wrong, *gaps) == (0, 0, 0, 0) { "met" } else { "MISSED" };
+        let verdict = if self.is_complete() { "met" } else { "MISSED" };
         writeln!(
             f,
             "  {made} observations made: lost {lost}, repeated {repeated}, wrong {wrong}, declared gaps {gaps}  {verdict}"

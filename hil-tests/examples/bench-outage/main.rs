@@ -57,7 +57,10 @@ fn main() -> ExitCode {
     let Cli { measure, part } = Cli::parse();
     let outcome = match part {
         Some(Part::Gateway { folder, port, hours }) => gateway::run(&folder, port, hours),
-        None => stage::run(&measure.folder, measure.hours, measure.before).map(|figures| print!("{figures}")),
+        None => stage::run(&measure.folder, measure.hours, measure.before).and_then(|figures| {
+            print!("{figures}");
+            if figures.is_complete() { Ok(()) } else { Err("observations were lost, repeated or wrong".to_owned()) }
+        }),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
