@@ -26,8 +26,8 @@ pub(crate) struct Joined {
     pub(crate) replayed: u64,
     /// When the last new one of the replay came.
     pub(crate) last_replayed: Option<Instant>,
-    /// Observations that came again.
-    pub(crate) repeated: u64,
+    /// Observations that came again, each as often as it did.
+    pub(crate) repeated: Vec<Nth>,
     /// Observations with another value, quality or time than they must have.
     pub(crate) wrong: u64,
     /// Messages that could not be read.
@@ -162,7 +162,7 @@ impl Sink for Ear {
 impl Joined {
     fn take(&mut self, heard: &Heard, live_at: Option<i64>) {
         if !self.seen.add(heard.nth) {
-            self.repeated += 1;
+            self.repeated.push(heard.nth);
             return;
         }
         self.count += 1;
@@ -234,14 +234,14 @@ mod tests {
     fn what_came_live_and_what_came_as_history_is_joined_by_number() {
         let history = zstd::bulk::compress(&message(&[(1, 0), (2, 0)]), 1).unwrap();
         let joined = heard(&[(OBS, message(&[(3, 0)])), (BACKFILL, history)], None);
-        assert_eq!((joined.count, joined.repeated, joined.wrong, joined.unreadable), (3, 0, 0, 0));
+        assert_eq!((joined.count, joined.repeated.len(), joined.wrong, joined.unreadable), (3, 0, 0, 0));
         assert_eq!(joined.ages, [(T_MS, 7)], "only what came live has an age");
     }
 
     #[test]
     fn a_number_that_comes_on_both_topics_is_repeated() {
         let joined = heard(&[(OBS, message(&[(1, 0)])), (BACKFILL, message(&[(1, 0)]))], None);
-        assert_eq!((joined.count, joined.repeated), (1, 1));
+        assert_eq!((joined.count, joined.repeated.len()), (1, 1));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Figures {
     pub(crate) backfill: (u64, u64, u64),
     pub(crate) lost: u64,
     pub(crate) repeated: u64,
+    /// Those of them that were made in the last second before the broker went.
+    pub(crate) repeated_at_cut: u64,
     pub(crate) wrong: u64,
     pub(crate) gaps: u64,
 }
@@ -103,7 +105,8 @@ impl Figures {
         let (values, replayed) = (as_f64(self.replayed) * 1.5, as_f64(self.replayed));
         let (messages, bytes, text) = self.backfill;
         let normal = &self.normal;
-        let (p50, p99): (fn(&Latency) -> i64, fn(&Latency) -> i64) = (|latency| latency.p50, |latency| latency.p99);
+        let p50: fn(&Latency) -> i64 = |latency| latency.p50;
+        let p99: fn(&Latency) -> i64 = |latency| latency.p99;
         vec![
             row("appended during the outage, 1000/s", as_f64(self.expected) / self.replayed_s / 1e3, None),
             row("RSS before the outage, MB", as_f64(*before) / 1e6, None),
@@ -131,7 +134,8 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hours, made, expected, replayed_s, drain_s, lost, repeated, wrong, gaps, .. } = self;
+        let Self { hours, made, expected, replayed_s, drain_s, lost, repeated, repeated_at_cut, wrong, gaps, .. } =
+            self;
         writeln!(
             f,
             "{hours} h at {A_SECOND} observations/s of {RESOURCES} resources: {expected} observations of one or two readings,\n\
@@ -147,7 +151,7 @@ impl fmt::Display for Figures {
         let verdict = if self.is_complete() { "met" } else { "MISSED" };
         writeln!(
             f,
-            "  {made} observations made: lost {lost}, repeated {repeated}, wrong {wrong}, declared gaps {gaps}  {verdict}"
+            "  {made} observations made: lost {lost}, repeated {repeated} ({repeated_at_cut} of the last second before the cut), wrong {wrong},\n  declared gaps {gaps}  {verdict}"
         )
     }
 }

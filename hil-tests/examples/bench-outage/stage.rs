@@ -17,7 +17,7 @@ use ganglion_hil::subscriber::{Subscriber, Subscription};
 use crate::consumer::{Ear, Joined, lock};
 use crate::figures::{Figures, Latency, Memory};
 use crate::gateway::{END, REPLAY};
-use crate::plant::Replay;
+use crate::plant::{A_SECOND, Replay};
 
 /// Longest time that starting or ending may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -110,6 +110,7 @@ pub(crate) fn run(folder: &Path, hours: f64, before: u64) -> Result<Figures, Str
     // What is not there by now is what the figure says.
     drop(wait(SOON, "the rest", || lock(&joined).count >= made));
     let joined = lock(&joined);
+    let at_cut = replay.first.saturating_sub(A_SECOND)..replay.first;
     Ok(Figures {
         hours,
         made,
@@ -123,7 +124,9 @@ pub(crate) fn run(folder: &Path, hours: f64, before: u64) -> Result<Figures, Str
         draining,
         backfill: joined.backfill,
         lost: made.saturating_sub(joined.count),
-        repeated: joined.repeated,
+        repeated: joined.repeated.len() as u64,
+        // The plant's order is that of time, so these are the last before the replay.
+        repeated_at_cut: joined.repeated.iter().filter(|nth| at_cut.contains(&nth.0)).count() as u64,
         wrong: joined.wrong + joined.unreadable,
         gaps: joined.gaps,
     })
