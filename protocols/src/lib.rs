@@ -21,6 +21,7 @@ pub mod cri;
 pub mod envelope;
 pub mod gap;
 pub mod modbus;
+pub mod node_link;
 pub mod observation;
 pub mod quality;
 pub mod record;

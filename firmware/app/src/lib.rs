@@ -1,0 +1,3 @@
+//! The sensor node without a board.
+#![no_std]
+#![forbid(unsafe_code)]
