@@ -25,14 +25,17 @@ pub enum Answer<'a> {
     Channel(Channel<'a>),
     /// Samples, the oldest first.
     Batch(Batch<'a>),
-    /// The clock was set.
+    /// The time was taken, or is known already.
     Time {
         /// The boot the node is in.
         boot: u32,
         /// Its uptime at the last byte of the question.
         uptime_ms: u64,
-        /// The UTC of uptime 0 that is in force: the one set now, or the earlier one where that was right.
-        anchor_ms: u64,
+        /// The UTC of uptime 0 that is in force: the one set now, or the earlier one where that was right; `None` as long
+        /// as nobody knows.
+        anchor_ms: Option<u64>,
+        /// The epoch in force, not 0.
+        epoch: u32,
     },
     /// An order was carried out, or not.
     Done {
@@ -63,8 +66,10 @@ pub enum Refusal {
     NotAMessage,
     /// There is no such channel.
     NoChannel,
-    /// The acknowledgement is of another epoch, or of numbers that were never given.
+    /// The acknowledgement is of numbers that were never given.
     BadAck,
+    /// The store has no epoch yet: [`Ask::Time`](super::Ask::Time) comes first.
+    Unnamed,
     /// There is no such setting, or its value is out of range.
     BadSetting,
     /// The image is for another board.
@@ -92,6 +97,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::NotAMessage => "the node does not understand the message",
             Self::NoChannel => "the node has no such channel",
+            Self::Unnamed => "the node's store has no epoch yet",
             Self::BadAck => "the acknowledgement fits no sample of the node's store",
             Self::BadSetting => "the node has no such setting, or the value is out of its range",
             Self::OtherBoard => "the image is for another board",
@@ -122,9 +128,9 @@ pub struct Hello<'a> {
     pub schema: SchemaHash,
     /// How many channels there are.
     pub channels: u8,
-    /// Epoch of its store.
+    /// Epoch of its store; 0 as long as nobody has named it.
     pub epoch: u32,
-    /// How often it has started.
+    /// How often it has started; from 1 again where nothing outlived a loss of power.
     pub boot: u32,
     /// Why it started last.
     pub reset: ResetCause,

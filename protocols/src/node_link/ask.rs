@@ -34,12 +34,15 @@ pub enum Ask<'a> {
         /// Most samples wanted; 0 asks for the state of the store only.
         most: u8,
     },
-    /// Sets the node's clock: what time it was when the last byte of this frame had left.
+    /// Says what time it was when the last byte of this frame had left, and names a store that has no name yet. The
+    /// first thing a gateway tells a node after each start of either.
     Time {
-        /// Milliseconds since 1970-01-01T00:00:00Z.
-        utc_ms: u64,
+        /// Milliseconds since 1970-01-01T00:00:00Z; `None` where the gateway does not know.
+        utc_ms: Option<u64>,
         /// How wrong it may be.
         error_ms: u16,
+        /// A number drawn at random, not 0: the epoch of the node's store from now on, if that has none.
+        epoch: u32,
     },
     /// Gives an order. One with the number of the order before is answered as that was, and not done again.
     Do {
