@@ -22,6 +22,7 @@ pub mod envelope;
 pub mod gap;
 pub mod modbus;
 pub mod node_link;
+pub mod node_settings;
 pub mod observation;
 pub mod quality;
 pub mod record;

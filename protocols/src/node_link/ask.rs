@@ -93,6 +93,11 @@ pub enum Command {
     },
     /// Forget the fault log.
     ClearLog,
+    /// Say which city resource the node measures: [`Cri::to_bits`](crate::Cri::to_bits).
+    Adopt {
+        /// A valid identifier.
+        cri: u64,
+    },
 }
 
 /// New firmware. An image file is a header and the body behind it; offsets count from the header's first byte.

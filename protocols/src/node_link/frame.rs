@@ -122,7 +122,7 @@ pub fn seal(head: Head, payload: &[u8], out: &mut [u8]) -> Result<usize, Full> {
 }
 
 /// CRC-32 (ISO-HDLC, as of Ethernet), without a table: it is short of flash, not of time.
-pub(super) fn checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     checksum_of([bytes])
 }
 

@@ -28,6 +28,7 @@ pub use answer::{
     Answer, Batch, Done, FirmwarePhase, FirmwareState, Hello, Lost, NodeLossCause, Refusal, ResetCause, Version,
 };
 pub use ask::{Ack, Ask, Command, FirmwareAsk};
+pub(crate) use frame::checksum;
 pub use frame::{FrameError, Head, MAX_FRAME, MAX_PAYLOAD, Speaker, open, seal};
 pub use sample::{NodeReading, NodeSample, Samples, SensorFault, put_sample};
 pub use schema::{Channel, ChannelKind, SchemaHash};
