@@ -43,6 +43,8 @@ pub struct NodeSettings {
     pub attention: bool,
     /// Extra milliseconds of silence before an answer, 0..=1000, for slow transceivers.
     pub answer_delay_ms: u16,
+    /// Every sensor is replaced by a signal that says when it was measured, to try a line before the sensors are there.
+    pub test_signal: bool,
     /// Of each sensor, in the board's order.
     pub sensors: [SensorSettings; MAX_SENSORS],
 }
@@ -169,6 +171,7 @@ impl NodeSettings {
         measure_period_ms: 1000,
         attention: false,
         answer_delay_ms: 0,
+        test_signal: false,
         sensors: [SensorSettings::DEFAULT; MAX_SENSORS],
     };
 
@@ -312,6 +315,7 @@ mod tests {
             measure_period_ms: u16::MAX,
             attention: true,
             answer_delay_ms: u16::MAX,
+            test_signal: true,
             sensors: [sensor; MAX_SENSORS],
         };
         assert!(longest.emit(u32::MAX, &mut [0; MAX_COPY]).expect("it fits") <= MAX_COPY);
