@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub line: NodeLine,
     /// [`Cri::to_bits`] of the resource it measures; 0 before it is commissioned.
     pub cri: u64,
+    /// Number of the node, for chips that have none; 0 takes the chip's.
+    pub serial: u64,
     /// Seconds from one sample to the next, 1..=3600.
     pub sample_period_s: u16,
     /// Milliseconds from one measurement to the next within a sample, 10..=60000.
@@ -150,6 +152,15 @@ impl fmt::Display for SettingsError {
 
 impl core::error::Error for SettingsError {}
 
+impl NodeLine {
+    /// Returns the bits of one character, 10 to 12.
+    #[must_use]
+    pub const fn bits_per_character(self) -> u8 {
+        let parity = if matches!(self.parity, NodeParity::None) { 0_u8 } else { 1 };
+        9_u8.saturating_add(parity).saturating_add(self.stop_bits)
+    }
+}
+
 impl SensorSettings {
     /// As measured, without limits.
     pub const DEFAULT: Self = Self { offset: 0, gain_ppm: 0, high: i32::MAX, low: i32::MIN, hysteresis: 0, hold_s: 0 };
@@ -167,6 +178,7 @@ impl NodeSettings {
         unit: 1,
         line: NodeLine { baud: 9600, parity: NodeParity::None, stop_bits: 1 },
         cri: 0,
+        serial: 0,
         sample_period_s: 60,
         measure_period_ms: 1000,
         attention: false,
@@ -311,6 +323,7 @@ mod tests {
             unit: 247,
             line,
             cri: u64::MAX,
+            serial: u64::MAX,
             sample_period_s: u16::MAX,
             measure_period_ms: u16::MAX,
             attention: true,

@@ -13,7 +13,8 @@
 //! | `settings.rs` | settings in two copies |
 //! | `fault_log.rs` | what went wrong |
 //! | `link.rs` | the node link's answers |
-//! | `registers.rs` | what a Modbus client reads and writes |
+//! | `modbus.rs`, `registers.rs` | what a Modbus client reads and writes |
+//! | `state.rs` | what both faces work on |
 //!
 //! **Invariants.** No I/O, no clock, no heap, no panic on any input, no `unsafe`.
 #![no_std]
@@ -32,15 +33,25 @@ extern crate std;
 mod board;
 mod fault_log;
 mod limit;
+mod link;
+mod modbus;
+mod node;
+mod registers;
+mod run;
 mod sampling;
 mod sensor;
 mod settings;
+mod state;
 mod store;
 mod window;
 
 pub use board::{Copies, Memory, MemoryError, Part};
 pub use fault_log::{Fault, FaultEntry, FaultLog};
+pub use link::MAX_CLOCK_ERROR;
+pub use node::Node;
+pub use run::{Board, run};
 pub use sampling::{MAX_CHANNELS, Sampler, Taken};
 pub use sensor::{ChannelSpec, Sensor, SensorKind, Statistic};
 pub use settings::SettingsKeeper;
+pub use state::{FAULT_LOG_BYTES, Identity, Wish};
 pub use store::{Next, Store, StoreError, Stored};
