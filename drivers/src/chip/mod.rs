@@ -12,8 +12,11 @@
 use embedded_hal::i2c;
 use ganglion_protocols::node_link::SensorFault;
 
+pub mod loop_current;
+pub mod ratiometric;
 pub mod sht3x;
 pub mod tmp105;
+pub mod two_point;
 
 /// Why a chip gave no value; `E` is the error of its bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

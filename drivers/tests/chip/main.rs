@@ -5,6 +5,7 @@
     reason = "an overflow or a panic in a test is a failed test"
 )]
 
+mod analog;
 mod i2c_chips;
 
 use std::time::Duration;
