@@ -13,6 +13,7 @@ use embedded_hal::i2c;
 use ganglion_protocols::node_link::SensorFault;
 
 pub mod loop_current;
+pub mod pulse;
 pub mod ratiometric;
 pub mod sht3x;
 pub mod tmp105;

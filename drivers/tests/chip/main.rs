@@ -7,6 +7,7 @@
 
 mod analog;
 mod i2c_chips;
+mod pulse;
 
 use std::time::Duration;
 
