@@ -18,6 +18,7 @@ pub mod ratiometric;
 pub mod sht3x;
 pub mod tmp105;
 pub mod two_point;
+pub mod ultrasonic;
 
 /// Why a chip gave no value; `E` is the error of its bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

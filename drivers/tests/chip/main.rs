@@ -8,6 +8,7 @@
 mod analog;
 mod i2c_chips;
 mod pulse;
+mod ultrasonic;
 
 use std::time::Duration;
 
