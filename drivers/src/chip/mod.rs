@@ -12,7 +12,9 @@
 use embedded_hal::i2c;
 use ganglion_protocols::node_link::SensorFault;
 
+pub mod ds18b20;
 pub mod loop_current;
+pub mod one_wire;
 pub mod pulse;
 pub mod ratiometric;
 pub mod sht3x;

@@ -7,6 +7,7 @@
 
 mod analog;
 mod i2c_chips;
+mod one_wire;
 mod pulse;
 mod ultrasonic;
 
