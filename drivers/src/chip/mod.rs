@@ -13,11 +13,13 @@ use embedded_hal::i2c;
 use ganglion_protocols::node_link::SensorFault;
 
 pub mod ds18b20;
+pub mod lis2dh;
 pub mod loop_current;
 pub mod one_wire;
 pub mod pulse;
 pub mod ratiometric;
 pub mod sht3x;
+pub mod tilt;
 pub mod tmp105;
 pub mod two_point;
 pub mod ultrasonic;

@@ -1,9 +1,11 @@
-//! Thermometers, byte for byte on the bus.
+//! Thermometers and the accelerometer, byte for byte on the bus.
 
 use embedded_hal::i2c::{ErrorKind, NoAcknowledgeSource};
 use embedded_hal_mock::eh1::i2c::{Mock, Transaction};
 use ganglion_drivers::chip::ChipError::{self, Bus, Checksum, NotReady, Unexpected};
+use ganglion_drivers::chip::lis2dh::{self, Lis2dh};
 use ganglion_drivers::chip::sht3x::{self, Climate, Sht3x};
+use ganglion_drivers::chip::tilt::Vector;
 use ganglion_drivers::chip::tmp105::{self, Tmp105};
 use ganglion_protocols::node_link::SensorFault;
 
@@ -128,5 +130,44 @@ fn two_chips_share_a_bus_by_turns() {
     let mut bus = Mock::new(&[write_read(0x48, 0x00, &[0x19, 0x00]), write_read(0x49, 0x00, &[0x32, 0x00])]);
     assert_eq!(Tmp105::new(&mut bus, 0x48).sixteenths(), Ok(400));
     assert_eq!(Tmp105::new(&mut bus, 0x49).sixteenths(), Ok(800));
+    bus.done();
+}
+
+#[test]
+fn lis2dh_is_known_by_its_name_and_set_to_10_hz_at_high_resolution() {
+    let mut bus = Mock::new(&[
+        write_read(0x18, 0x0F, &[0x33]),
+        Transaction::write(0x18, vec![0x23, 0x88]),
+        write_read(0x18, 0x23, &[0x88]),
+        Transaction::write(0x18, vec![0x20, 0x27]),
+        write_read(0x18, 0x20, &[0x27]),
+    ]);
+    assert_eq!(Lis2dh::new(bus.clone(), lis2dh::ADDRESS).init(), Ok(()));
+    bus.done();
+}
+
+#[test]
+fn lis2dh_of_another_name_is_not_set() {
+    let mut bus = Mock::new(&[write_read(0x18, 0x0F, &[0x44])]);
+    let outcome = Lis2dh::new(bus.clone(), lis2dh::ADDRESS).init();
+    assert_eq!(outcome, Err(Unexpected { got: 0x44, expected: 0x33 }));
+    bus.done();
+}
+
+#[test]
+fn lis2dh_says_milli_g_of_all_axes() {
+    // ±2 g of high resolution: 1 mg is 0x0010.
+    let bytes = [0x0F, 0xE0, 0x15, 0x20, 0xEA, 0x80, 0x3E];
+    let mut bus = Mock::new(&[write_read(0x18, 0xA7, &bytes)]);
+    assert_eq!(Lis2dh::new(bus.clone(), lis2dh::ADDRESS).read(), Ok(Vector { x: 350, y: -350, z: 1_000 }));
+    bus.done();
+}
+
+#[test]
+fn lis2dh_without_a_new_measurement_says_none() {
+    let mut bus = Mock::new(&[write_read(0x18, 0xA7, &[0x07, 0, 0, 0, 0, 0, 0]), write_read(0x18, 0xA7, &[0xFF; 7])]);
+    let mut chip = Lis2dh::new(bus.clone(), lis2dh::ADDRESS);
+    assert_eq!(chip.read(), Err(NotReady));
+    assert_eq!(chip.read(), Err(Unexpected { got: 0x0F, expected: 0 }));
     bus.done();
 }

@@ -9,6 +9,7 @@ mod analog;
 mod i2c_chips;
 mod one_wire;
 mod pulse;
+mod tilt;
 mod ultrasonic;
 
 use std::time::Duration;
