@@ -18,6 +18,7 @@ pub mod loop_current;
 pub mod one_wire;
 pub mod pulse;
 pub mod ratiometric;
+pub mod rs485;
 pub mod sht3x;
 pub mod tilt;
 pub mod tmp105;

@@ -9,6 +9,7 @@ mod analog;
 mod i2c_chips;
 mod one_wire;
 mod pulse;
+mod rs485;
 mod tilt;
 mod ultrasonic;
 
