@@ -13,6 +13,7 @@ use embedded_hal::i2c;
 use ganglion_protocols::node_link::SensorFault;
 
 pub mod ds18b20;
+pub mod fram;
 pub mod lis2dh;
 pub mod loop_current;
 pub mod one_wire;

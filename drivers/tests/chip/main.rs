@@ -6,7 +6,9 @@
 )]
 
 mod analog;
+mod any_bytes;
 mod i2c_chips;
+mod memory;
 mod one_wire;
 mod pulse;
 mod rs485;
