@@ -16,6 +16,8 @@ use crate::state::State;
 
 /// Version of the register map.
 const MAP_VERSION: u16 = 1;
+/// The input register of the state of the node.
+pub(crate) const STATUS: u16 = 1;
 /// The first register of the first sensor's settings.
 const SENSOR_BASE: usize = 16;
 /// Registers of each sensor's settings; the last five are none.
@@ -179,7 +181,7 @@ pub(crate) fn input<M: Memory, C: Copies>(state: &State<M, C>, now: Duration, ad
     }
     Some(match address {
         0 => MAP_VERSION,
-        1 => status(state),
+        STATUS => status(state),
         2 | 3 => half(uptime, address == 3),
         4 | 5 => half(state.store.boot(), address == 5),
         6 => identity.reset as u16,

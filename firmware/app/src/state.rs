@@ -99,7 +99,7 @@ impl<M: Memory, C: Copies> State<M, C> {
             noted = faults.note(&mut memory.faults(), store.boot(), 0, Fault::Settings, 0);
         }
         // A memory that takes no entry takes no samples either, and those are told.
-        drop(noted);
+        let _told_by_the_samples = noted;
         Ok(Self {
             identity,
             unit: keeper.get().unit,
@@ -181,7 +181,7 @@ impl<M: Memory, C: Copies> State<M, C> {
     pub(crate) fn note(&mut self, now: Duration, fault: Fault, detail: u32) {
         let uptime = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let boot = self.store.boot();
-        drop(self.faults.note(&mut self.memory.faults(), boot, uptime, fault, detail));
+        let _nobody_to_tell = self.faults.note(&mut self.memory.faults(), boot, uptime, fault, detail);
     }
 
     /// Returns true while a sample waits with which an alarm began.

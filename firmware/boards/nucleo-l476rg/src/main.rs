@@ -23,7 +23,7 @@ use core::fmt::{self, Write as _};
 use core::time::Duration;
 
 use cortex_m::peripheral::{NVIC, SCB};
-use ganglion_board_support::{Note, Tick, note};
+use ganglion_board_support::{Note, Tick, note, version};
 use ganglion_node::{Board, ChannelSpec, Sensor, SensorKind, Statistic, run};
 use ganglion_protocols::node_link::{ResetCause, SensorFault, Version};
 use ganglion_protocols::node_settings::NodeLine;
@@ -61,6 +61,7 @@ fn main() -> ! {
     start_clocks();
     TICK.start(&mut core.SYST, HZ);
     uart::LOG.start(115_200, false, None);
+    adc::start();
     pulses::start();
     // SAFETY: these interrupts only touch their rings and counters, which are ready.
     unsafe {
@@ -76,18 +77,8 @@ fn main() -> ! {
 }
 
 /// Version of this firmware: that of the package.
-const VERSION: Version = Version {
-    major: number(env!("CARGO_PKG_VERSION_MAJOR")) as u8,
-    minor: number(env!("CARGO_PKG_VERSION_MINOR")) as u8,
-    patch: number(env!("CARGO_PKG_VERSION_PATCH")),
-};
-
-const fn number(text: &str) -> u16 {
-    match u16::from_str_radix(text, 10) {
-        Ok(number) => number,
-        Err(_) => 0,
-    }
-}
+const VERSION: Version =
+    version(env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH"));
 
 struct Nucleo {
     cause: (ResetCause, u32),
@@ -101,6 +92,7 @@ fn cause(note: Option<Note>) -> (ResetCause, u32) {
         Some(Note::Ordered) => (ResetCause::Order, 0),
         Some(Note::Panicked { line }) => (ResetCause::Fault, line),
         Some(Note::Faulted { at }) => (ResetCause::Fault, at),
+        Some(Note::Starved) => (ResetCause::Watchdog, 0),
         None if flags.iwdgrstf() || flags.wwdgrstf() => (ResetCause::Watchdog, 0),
         // Power coming up sets it, too, and clears RAM as a brown-out may.
         None if flags.borrstf() => (ResetCause::Power, 0),

@@ -1,37 +1,40 @@
-//! Pulses of a flow meter at PC13, counted by interrupt.
+//! Pulses of a flow meter at PC13, an edge an interrupt.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::cell::RefCell;
+use core::time::Duration;
 
-use ganglion_board_support::tick::TICKS;
+use critical_section::Mutex;
+use ganglion_drivers::chip::pulse::{PulseCounter, PulseTotal};
 use stm32_metapac::{self as pac, interrupt};
 
-/// The line of PC13.
-const LINE: usize = 13;
-/// A reed contact bounces for less, in ticks.
-const DEAD: u32 = TICKS / 50;
+use crate::TICK;
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// PC13, active low.
+const PIN: usize = 13;
+/// A reed contact bounces for less.
+const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// Begins to count falling edges, RM0351 §14.3.
+static COUNTER: Mutex<RefCell<PulseCounter>> =
+    Mutex::new(RefCell::new(PulseCounter::new(DEBOUNCE, PulseTotal(0), Duration::ZERO, false)));
+
+/// Lets both edges interrupt, RM0351 §14.3.
 pub(crate) fn start() {
-    pac::SYSCFG.exticr(LINE / 4).modify(|select| select.set_exti(LINE % 4, 2));
-    pac::EXTI.ftsr(0).modify(|edges| edges.set_line(LINE, true));
-    pac::EXTI.imr(0).modify(|mask| mask.set_line(LINE, true));
+    pac::SYSCFG.exticr(PIN / 4).modify(|select| select.set_exti(PIN % 4, 2));
+    pac::EXTI.ftsr(0).modify(|edges| edges.set_line(PIN, true));
+    pac::EXTI.rtsr(0).modify(|edges| edges.set_line(PIN, true));
+    pac::EXTI.imr(0).modify(|mask| mask.set_line(PIN, true));
 }
 
-/// Returns the pulses since the start; it wraps around.
+/// Returns the pulses since the start, modulo 2^31.
 pub(crate) fn count() -> i32 {
-    (COUNT.load(Ordering::Relaxed) & i32::MAX.cast_unsigned()).cast_signed()
+    let now = TICK.uptime();
+    critical_section::with(|section| COUNTER.borrow_ref_mut(section).total(now)).channel_value()
 }
 
 #[interrupt]
 fn EXTI15_10() {
-    pac::EXTI.pr(0).write(|pending| pending.set_line(LINE, true));
-    let now = crate::TICK.count();
-    // Only this interrupt writes them.
-    if now.wrapping_sub(LAST.load(Ordering::Relaxed)) >= DEAD {
-        COUNT.store(COUNT.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-    LAST.store(now, Ordering::Relaxed);
+    pac::EXTI.pr(0).write(|pending| pending.set_line(PIN, true));
+    let low = !pac::GPIOC.idr().read().idr(PIN).to_bits() & 1 == 1;
+    let now = TICK.uptime();
+    critical_section::with(|section| COUNTER.borrow_ref_mut(section).observe(now, low));
 }

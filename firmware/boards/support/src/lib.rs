@@ -4,10 +4,12 @@
 pub mod note;
 pub mod rings;
 pub mod tick;
+mod version;
 
 pub use note::Note;
 pub use rings::Rings;
 pub use tick::Tick;
+pub use version::version;
 
 use core::panic::PanicInfo;
 

@@ -12,6 +12,8 @@ pub enum Note {
         /// In this line.
         line: u32,
     },
+    /// The watchdog was not fed.
+    Starved,
     /// The processor met a fault.
     Faulted {
         /// At this address of the program.
@@ -22,6 +24,7 @@ pub enum Note {
 const ORDERED: u32 = 0x4E4F_5431;
 const PANICKED: u32 = 0x4E4F_5432;
 const FAULTED: u32 = 0x4E4F_5433;
+const STARVED: u32 = 0x4E4F_5434;
 
 /// Word, detail, and the complement of both, which RAM without power does not have by chance.
 type Words = [u32; 3];
@@ -35,6 +38,7 @@ pub fn leave(note: Note) {
         Note::Ordered => (ORDERED, 0),
         Note::Panicked { line } => (PANICKED, line),
         Note::Faulted { at } => (FAULTED, at),
+        Note::Starved => (STARVED, 0),
     };
     write([word, detail, !(word ^ detail)]);
 }
@@ -52,6 +56,7 @@ pub fn take() -> Option<Note> {
         ORDERED => Some(Note::Ordered),
         PANICKED => Some(Note::Panicked { line: detail }),
         FAULTED => Some(Note::Faulted { at: detail }),
+        STARVED => Some(Note::Starved),
         _ => None,
     }
 }
