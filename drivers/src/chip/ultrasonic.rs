@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Only the checksum says where a frame begins, so the last four bytes are looked at after every byte: after noise or a torn
-//! frame the next whole one is found.
+//! frame the next whole one is found. No surface is 65 m away, so 0xFF is never the high byte: else 511 mm said over and
+//! over, FF 01 FF FF, could be heard as FF FF 01 FF for ever. A sum of one byte is weak: of frames that lost a byte, some one in
+//! 256 is taken for another distance.
 //!
 //! Source: DFRobot SEN0311 and SEN0313, "UART output form", <https://wiki.dfrobot.com/sen0313/docs/20019>.
 
@@ -45,7 +47,7 @@ impl Ultrasonic {
             self.window = [a, b, c, byte];
             self.fresh = self.fresh.saturating_add(1).min(4);
             let [header, high, low, sum] = self.window;
-            let right = header == HEADER && sum == header.wrapping_add(high).wrapping_add(low);
+            let right = header == HEADER && high != HEADER && sum == header.wrapping_add(high).wrapping_add(low);
             if self.fresh == 4 && right {
                 self.measured = Some((now, u16::from_be_bytes([high, low])));
                 self.fresh = 0;

@@ -32,6 +32,13 @@ fn the_frame_of_the_description_is_1953_mm() {
 }
 
 #[test]
+fn a_distance_whose_frames_look_like_others_when_begun_late_is_heard_right() {
+    for late in 0..4 {
+        assert_eq!(after(&[frame(511); 3].concat()[late..]), Ok(511), "{late}");
+    }
+}
+
+#[test]
 fn the_last_frame_counts() {
     assert_eq!(after(&[frame(100), frame(200), FRAME].concat()), Ok(1_953));
 }
@@ -46,7 +53,7 @@ fn a_wrong_sum_is_no_frame() {
 fn distances_outside_of_its_range_are_faults() {
     assert_eq!([0, 29].map(|mm| after(&frame(mm))), [Err(SensorFault::UnderRange); 2]);
     assert_eq!([30, 4_500].map(|mm| after(&frame(mm))), [Ok(30), Ok(4_500)]);
-    assert_eq!([4_501, 0xFFFF].map(|mm| after(&frame(mm))), [Err(SensorFault::OverRange); 2]);
+    assert_eq!([4_501, 0xFEFF].map(|mm| after(&frame(mm))), [Err(SensorFault::OverRange); 2]);
 }
 
 #[test]
@@ -62,6 +69,13 @@ fn a_sensor_that_falls_silent_says_no_answer_once_its_word_is_stale() {
 }
 
 proptest! {
+    #[test]
+    fn a_distance_that_stays_is_heard_from_wherever_it_is_begun(distance in 0..0xFF00_u16, late in 0..4_usize) {
+        let mut sensor = Ultrasonic::new(ms(0), 0..=0xFFFF, ms(1_000));
+        sensor.handle_bytes(ms(10), &[frame(distance); 3].concat()[late..]);
+        prop_assert_eq!(sensor.distance_mm(ms(10)), Ok(distance));
+    }
+
     #[test]
     fn a_torn_frame_hides_no_more_than_the_one_behind_it(cut in 0..4_usize, first in 30..4_500_u16, then in 30..4_500_u16) {
         let bytes = [&frame(first)[..cut], &frame(then)[..], &frame(then)[..]].concat();
