@@ -26,6 +26,7 @@ pub mod learn;
 pub mod plan;
 pub mod report;
 pub mod schedule;
+pub mod server;
 pub mod turnaround;
 
 use core::time::Duration;
