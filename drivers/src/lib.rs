@@ -25,6 +25,7 @@ pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod turnaround;
+pub mod update;
 
 use core::time::Duration;
 
