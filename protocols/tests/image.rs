@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 fn header() -> ImageHeader {
     ImageHeader {
-        board: BoardName::new("nucleo-l476rg").unwrap(),
+        board: BoardName::new("nucleo-l476rg").expect("valid"),
         version: Version { major: 1, minor: 2, patch: 0x0304 },
-        size: BodySize::try_from(0x0001_0203).unwrap(),
+        size: BodySize::try_from(0x0001_0203).expect("valid"),
         digest: [0xD1; 64],
         signature: [0x51; 64],
     }
