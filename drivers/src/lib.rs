@@ -28,6 +28,7 @@ pub mod report;
 pub mod schedule;
 pub mod server;
 pub mod turnaround;
+pub mod update;
 
 use core::time::Duration;
 

@@ -36,7 +36,7 @@ const ROOMS: [Room; 7] = [
     // Public interfaces only. The library is one: a test may drive one stage of it against a real peer. The simulated
     // site, the subscriber's check and the demo stay outside, or they would believe what they are there to check.
     Room { folder: "hil-tests", package: "ganglion-hil", below: &["ganglion-protocols"], tested: &["ganglion"] },
-    Room { folder: "xtask", package: "xtask", below: &[], tested: &[] },
+    Room { folder: "xtask", package: "xtask", below: &["ganglion-protocols"], tested: &[] },
 ];
 
 #[test]

@@ -43,6 +43,7 @@ mod sensor;
 mod settings;
 mod state;
 mod store;
+pub mod update;
 mod window;
 
 pub use board::{Copies, Memory, MemoryError, Part};

@@ -18,11 +18,13 @@
 //! | `discovery.rs` | which slot a node answers in |
 //! | `sample.rs` | samples as they lie in a batch |
 //! | `schema.rs` | what a node measures, and the hash of it |
+//! | `image.rs` | the file that new firmware comes in |
 
 mod answer;
 mod ask;
 mod discovery;
 mod frame;
+mod image;
 mod sample;
 mod schema;
 
@@ -33,6 +35,7 @@ pub use ask::{Ack, Ask, Command, FirmwareAsk};
 pub use discovery::slot;
 pub(crate) use frame::checksum;
 pub use frame::{FrameError, Head, MAX_FRAME, MAX_PAYLOAD, Speaker, open, seal};
+pub use image::{BoardName, BodySize, ImageError, ImageHeader};
 pub use sample::{NodeReading, NodeSample, Samples, SensorFault, put_sample};
 pub use schema::{Channel, ChannelKind, SchemaHash};
 
