@@ -37,7 +37,11 @@ impl Memory for Ram {
                 Some(0) => return Err(MemoryError { at }),
                 Some(left) => {
                     *left -= 1;
-                    self.bytes[at] = if *left == 0 { 0x5A } else { *byte };
+                    if *left == 0 {
+                        self.bytes[at] = 0x5A;
+                        return Err(MemoryError { at });
+                    }
+                    self.bytes[at] = *byte;
                 }
                 None => self.bytes[at] = *byte,
             }

@@ -52,20 +52,21 @@ impl ErrorType for Bus {
 }
 
 impl I2c for Bus {
-    /// Writes and reads in one transaction; a start is repeated only where the direction changes.
+    /// Writes and reads in one transaction. Where the direction changes the bus is left and taken again: QEMU's model does not
+    /// repeat a start, and none of the node's chips mind.
     fn transaction(
         &mut self,
         address: SevenBitAddress,
         operations: &mut [Operation<'_>],
     ) -> Result<(), Self::Error> {
-        let count = operations.len();
-        let mut direction = None;
-        for (place, operation) in operations.iter_mut().enumerate() {
-            let reads = matches!(operation, Operation::Read(_));
-            let last = place + 1 == count;
-            let mut begin = if direction == Some(reads) { 0 } else { START };
-            direction = Some(reads);
-            register(0x00).write(u32::from(address) << 1 | u32::from(reads));
+        let reads = |operation: &Operation<'_>| matches!(operation, Operation::Read(_));
+        let mut begin = START;
+        for place in 0..operations.len() {
+            let (before, behind) = operations.split_at_mut(place + 1);
+            let Some(operation) = before.last_mut() else { break };
+            let reads_here = reads(operation);
+            let last = behind.first().is_none_or(|next| reads(next) != reads_here);
+            register(0x00).write(u32::from(address) << 1 | u32::from(reads_here));
             let len = match operation {
                 Operation::Read(bytes) => bytes.len(),
                 Operation::Write(bytes) => bytes.len(),
@@ -91,6 +92,9 @@ impl I2c for Bus {
                     return Err(error);
                 }
                 begin = 0;
+            }
+            if last {
+                begin = START;
             }
         }
         Ok(())
