@@ -12,6 +12,7 @@
 //! | `store.rs`, `store/` | samples, kept until they are acknowledged |
 //! | `settings.rs` | settings in two copies |
 //! | `fault_log.rs` | what went wrong |
+//! | `firmware.rs`, `update/` | new firmware |
 //! | `link.rs` | the node link's answers |
 //! | `modbus.rs`, `registers.rs` | what a Modbus client reads and writes |
 //! | `state.rs` | what both faces work on |
@@ -32,6 +33,7 @@ extern crate std;
 
 mod board;
 mod fault_log;
+mod firmware;
 mod limit;
 mod link;
 mod modbus;
@@ -48,6 +50,7 @@ mod window;
 
 pub use board::{Copies, Memory, MemoryError, Part};
 pub use fault_log::{Fault, FaultEntry, FaultLog};
+pub use firmware::{Firmware, NoUpdates, Updates};
 pub use link::MAX_CLOCK_ERROR;
 pub use node::Node;
 pub use run::{Board, run};

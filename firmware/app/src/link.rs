@@ -11,6 +11,7 @@ use heapless::String;
 
 use crate::board::{Copies, Memory};
 use crate::fault_log::Fault;
+use crate::firmware::Firmware;
 use crate::registers;
 use crate::sampling::{MAX_CHANNELS, millis};
 use crate::state::{State, Wish};
@@ -45,9 +46,9 @@ pub(crate) enum Reply {
 
 impl Link {
     /// Answers one question, which ended at uptime `heard`, writing the payload to `out`.
-    pub(crate) fn answer<M: Memory, C: Copies>(
+    pub(crate) fn answer<M: Memory, C: Copies, U: Firmware>(
         &mut self,
-        state: &mut State<M, C>,
+        state: &mut State<M, C, U>,
         ask: &Ask<'_>,
         everybody: bool,
         (heard, now): (Duration, Duration),
@@ -72,9 +73,9 @@ impl Link {
         self.one(state, ask, (heard, now), out)
     }
 
-    fn one<M: Memory, C: Copies>(
+    fn one<M: Memory, C: Copies, U: Firmware>(
         &mut self,
-        state: &mut State<M, C>,
+        state: &mut State<M, C, U>,
         ask: &Ask<'_>,
         (heard, now): (Duration, Duration),
         out: &mut [u8; MAX_PAYLOAD],
@@ -101,7 +102,10 @@ impl Link {
                 said(&Answer::Done { id, outcome }, out)
             }
             Ask::Log { from } => log(state, from, out),
-            Ask::Firmware(ask) => said(&state.firmware(&ask), out),
+            Ask::Firmware(ask) => {
+                let answer = state.update(&ask, now).map_or_else(Answer::Refused, Answer::Firmware);
+                said(&answer, out)
+            }
         }
     }
 }
@@ -124,7 +128,7 @@ fn said(answer: &Answer<'_>, out: &mut [u8; MAX_PAYLOAD]) -> Reply {
 }
 
 /// Says who this node is.
-pub(crate) fn hello<M: Memory, C: Copies>(state: &State<M, C>) -> Hello<'static> {
+pub(crate) fn hello<M: Memory, C: Copies, U: Firmware>(state: &State<M, C, U>) -> Hello<'static> {
     let identity = &state.identity;
     Hello {
         cri: state.settings().cri,
@@ -142,8 +146,8 @@ pub(crate) fn hello<M: Memory, C: Copies>(state: &State<M, C>) -> Hello<'static>
 }
 
 /// Takes the time: `utc_ms` was when the last byte of the question had come, at uptime `heard`.
-fn time<M: Memory, C: Copies>(
-    state: &mut State<M, C>,
+fn time<M: Memory, C: Copies, U: Firmware>(
+    state: &mut State<M, C, U>,
     utc_ms: Option<u64>,
     epoch: u32,
     heard: Duration,
@@ -166,8 +170,8 @@ fn time<M: Memory, C: Copies>(
 }
 
 /// Takes an acknowledgement and writes the oldest samples behind it, of one boot.
-fn fetch<M: Memory, C: Copies>(
-    state: &mut State<M, C>,
+fn fetch<M: Memory, C: Copies, U: Firmware>(
+    state: &mut State<M, C, U>,
     ack: Option<Ack>,
     most: u8,
     now: Duration,
@@ -184,6 +188,10 @@ fn fetch<M: Memory, C: Copies>(
         return said(&Answer::Refused(Refusal::BadAck), out);
     }
     state.acknowledged();
+    if ack.is_some() {
+        // The gateway has what this firmware said before.
+        state.firmware.confirm();
+    }
     let mut samples = [0; MAX_PAYLOAD - BATCH_HEAD];
     let mut memory = state.memory.samples();
     let next = state.store.next(&mut memory);
@@ -219,7 +227,7 @@ fn fetch<M: Memory, C: Copies>(
     said(&Answer::Batch(batch), out)
 }
 
-fn carry_out<M: Memory, C: Copies>(state: &mut State<M, C>, command: Command, now: Duration) -> Done {
+fn carry_out<M: Memory, C: Copies, U: Firmware>(state: &mut State<M, C, U>, command: Command, now: Duration) -> Done {
     let refused = |refusal| move |_| Done::No(refusal);
     match command {
         Command::Reset => {
@@ -254,7 +262,7 @@ fn carry_out<M: Memory, C: Copies>(state: &mut State<M, C>, command: Command, no
     }
 }
 
-fn log<M: Memory, C: Copies>(state: &mut State<M, C>, from: u32, out: &mut [u8; MAX_PAYLOAD]) -> Reply {
+fn log<M: Memory, C: Copies, U: Firmware>(state: &mut State<M, C, U>, from: u32, out: &mut [u8; MAX_PAYLOAD]) -> Reply {
     let mut text: String<LOG_TEXT> = String::new();
     let State { faults, memory, .. } = state;
     let mut memory = memory.faults();

@@ -3,14 +3,17 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use ganglion_drivers::server::{Damage, Map, Server};
+use ganglion_drivers::server::{Damage, Map, Server, file_offset};
 use ganglion_protocols::Cri;
 use ganglion_protocols::modbus::pdu::{Bits, Words};
 use ganglion_protocols::modbus::rtu::MAX_FRAME;
 use ganglion_protocols::modbus::{ExceptionCode, UnitId};
+use ganglion_protocols::node_link::{FirmwareAsk, ImageHeader, Refusal};
+use ganglion_protocols::node_settings::NodeSettings;
 use heapless::String;
 
 use crate::board::{Copies, Memory};
+use crate::firmware::Firmware;
 use crate::registers;
 use crate::state::{State, Wish};
 
@@ -18,6 +21,8 @@ use crate::state::{State, Wish};
 const IDENTIFY: u16 = 0;
 /// Coil that starts the node anew; it reads 0.
 const RESET: u16 = 1;
+/// Coil that installs the firmware that was written as files; it reads 0.
+const INSTALL: u16 = 2;
 /// How long the lamp blinks.
 const IDENTIFIES: Duration = Duration::from_secs(60);
 /// Longest name of a version or a resource.
@@ -27,17 +32,19 @@ const NAME: usize = 24;
 #[derive(Debug)]
 pub(crate) struct Modbus {
     server: Server,
+    /// A request was answered since the start: with the next one it is known that the answer was taken.
+    answered: bool,
 }
 
 impl Modbus {
     pub(crate) fn new(unit: u8) -> Self {
-        Self { server: Server::new(UnitId(unit)) }
+        Self { server: Server::new(UnitId(unit)), answered: false }
     }
 
     /// Answers a burst that is no frame of the node link; returns the length of the answer.
-    pub(crate) fn answer<M: Memory, C: Copies>(
+    pub(crate) fn answer<M: Memory, C: Copies, U: Firmware>(
         &mut self,
-        state: &mut State<M, C>,
+        state: &mut State<M, C, U>,
         burst: Result<&[u8], Damage>,
         now: Duration,
         out: &mut [u8; MAX_FRAME],
@@ -45,7 +52,12 @@ impl Modbus {
         match burst {
             Ok(frame) => {
                 let mut map = NodeMap::new(state, now);
-                self.server.handle_frame(&mut map, frame, out).map(<[u8]>::len)
+                let used = self.server.handle_frame(&mut map, frame, out).map(<[u8]>::len)?;
+                if self.answered {
+                    state.firmware.confirm();
+                }
+                self.answered = true;
+                Some(used)
             }
             Err(damage) => {
                 self.server.handle_damage(damage);
@@ -56,15 +68,15 @@ impl Modbus {
 }
 
 /// The node as registers, at one moment.
-struct NodeMap<'s, M, C> {
-    state: &'s mut State<M, C>,
+struct NodeMap<'s, M, C, U> {
+    state: &'s mut State<M, C, U>,
     now: Duration,
     revision: String<NAME>,
     resource: String<NAME>,
 }
 
-impl<'s, M: Memory, C: Copies> NodeMap<'s, M, C> {
-    fn new(state: &'s mut State<M, C>, now: Duration) -> Self {
+impl<'s, M: Memory, C: Copies, U: Firmware> NodeMap<'s, M, C, U> {
+    fn new(state: &'s mut State<M, C, U>, now: Duration) -> Self {
         let (mut revision, mut resource) = (String::new(), String::new());
         // Both have room for the longest.
         let _fits = write!(revision, "{}", state.identity.firmware);
@@ -74,12 +86,16 @@ impl<'s, M: Memory, C: Copies> NodeMap<'s, M, C> {
         Self { state, now, revision, resource }
     }
 
+    fn update(&mut self, ask: &FirmwareAsk<'_>) -> Result<(), ExceptionCode> {
+        self.state.update(ask, self.now).map(|_| ()).map_err(|refusal| match refusal {
+            Refusal::Hole | Refusal::TooLarge => ExceptionCode::ILLEGAL_DATA_ADDRESS,
+            Refusal::FlashFailed | Refusal::Unable => ExceptionCode::SERVER_DEVICE_FAILURE,
+            _ => ExceptionCode::ILLEGAL_DATA_VALUE,
+        })
+    }
+
     /// Returns what the holding registers would be with these words in them.
-    fn changed(
-        &self,
-        first: u16,
-        words: Words<'_>,
-    ) -> Result<ganglion_protocols::node_settings::NodeSettings, ExceptionCode> {
+    fn changed(&self, first: u16, words: Words<'_>) -> Result<NodeSettings, ExceptionCode> {
         let mut all = registers::holding(self.state.settings());
         for (address, word) in (first..=u16::MAX).zip(words.iter()) {
             let place = all.get_mut(usize::from(address)).filter(|_| registers::is_setting(address));
@@ -89,11 +105,11 @@ impl<'s, M: Memory, C: Copies> NodeMap<'s, M, C> {
     }
 }
 
-impl<M: Memory, C: Copies> Map for NodeMap<'_, M, C> {
+impl<M: Memory, C: Copies, U: Firmware> Map for NodeMap<'_, M, C, U> {
     fn coil(&self, address: u16) -> Result<bool, ExceptionCode> {
         match address {
             IDENTIFY => Ok(self.now < self.state.identify_until),
-            RESET => Ok(false),
+            RESET | INSTALL => Ok(false),
             _ => Err(ExceptionCode::ILLEGAL_DATA_ADDRESS),
         }
     }
@@ -116,7 +132,7 @@ impl<M: Memory, C: Copies> Map for NodeMap<'_, M, C> {
     }
 
     fn check_coils(&self, first: u16, bits: Bits<'_>) -> Result<(), ExceptionCode> {
-        let there = (first..=u16::MAX).zip(bits.iter()).all(|(address, _)| address <= RESET);
+        let there = (first..=u16::MAX).zip(bits.iter()).all(|(address, _)| address <= INSTALL);
         if there { Ok(()) } else { Err(ExceptionCode::ILLEGAL_DATA_ADDRESS) }
     }
 
@@ -126,6 +142,7 @@ impl<M: Memory, C: Copies> Map for NodeMap<'_, M, C> {
                 IDENTIFY if on => self.state.identify_until = self.now.saturating_add(IDENTIFIES),
                 IDENTIFY => self.state.identify_until = self.now,
                 RESET if on => self.state.wish = Some(Wish::Reset),
+                INSTALL if on => self.update(&FirmwareAsk::Install)?,
                 _ => {}
             }
         }
@@ -139,6 +156,24 @@ impl<M: Memory, C: Copies> Map for NodeMap<'_, M, C> {
     fn write_registers(&mut self, first: u16, words: Words<'_>) -> Result<(), ExceptionCode> {
         let settings = self.changed(first, words)?;
         self.state.set(settings, self.now).map_err(|_| ExceptionCode::SERVER_DEVICE_FAILURE)
+    }
+
+    /// The files are an image: its header as one record, or the bytes behind it.
+    fn check_file(&self, file: u16, record: u16, words: Words<'_>) -> Result<(), ExceptionCode> {
+        let offset = file_offset(file, record).ok_or(ExceptionCode::ILLEGAL_DATA_ADDRESS)?;
+        if offset == 0 && words.as_bytes().len() < ImageHeader::LEN {
+            return Err(ExceptionCode::ILLEGAL_DATA_VALUE);
+        }
+        Ok(())
+    }
+
+    fn write_file(&mut self, file: u16, record: u16, words: Words<'_>) -> Result<(), ExceptionCode> {
+        let offset = file_offset(file, record).ok_or(ExceptionCode::ILLEGAL_DATA_ADDRESS)?;
+        let bytes = words.as_bytes();
+        if let Some(header) = bytes.get(..ImageHeader::LEN).filter(|_| offset == 0) {
+            self.update(&FirmwareAsk::Begin { header, downgrade: false })?;
+        }
+        self.update(&FirmwareAsk::Write { offset, data: bytes })
     }
 
     /// The low bits of the status register.

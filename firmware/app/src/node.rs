@@ -11,6 +11,7 @@ use ganglion_protocols::node_settings::NodeSettings;
 use heapless::Vec;
 
 use crate::board::{Copies, Memory};
+use crate::firmware::Firmware;
 use crate::link::{self, Link, Reply};
 use crate::modbus::Modbus;
 use crate::state::{Identity, State, Wish};
@@ -22,8 +23,8 @@ use crate::store::{StoreError, Stored};
 /// frame (CRC-32), else a Modbus frame (CRC-16), else noise. The node answers one question at a time; a new question takes
 /// the place of an answer that was not sent yet.
 #[derive(Debug)]
-pub struct Node<M, C> {
-    state: State<M, C>,
+pub struct Node<M, C, U> {
+    state: State<M, C, U>,
     burst: Burst,
     /// The silence that ends a burst.
     gap: Duration,
@@ -35,13 +36,13 @@ pub struct Node<M, C> {
     announces: bool,
 }
 
-impl<M: Memory, C: Copies> Node<M, C> {
+impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
     /// Starts the node at uptime `now`.
     ///
     /// # Errors
     /// When there is no room for samples in its memory, or the memory does not answer.
-    pub fn new(identity: Identity, memory: M, copies: C, now: Duration) -> Result<Self, StoreError> {
-        let state = State::new(identity, memory, copies, now)?;
+    pub fn new(identity: Identity, memory: M, copies: C, firmware: U, now: Duration) -> Result<Self, StoreError> {
+        let state = State::new(identity, memory, copies, firmware, now)?;
         let line = state.settings().line;
         let gap = frame_gap(line.baud, line.bits_per_character());
         Ok(Self {
@@ -159,9 +160,7 @@ impl<M: Memory, C: Copies> Node<M, C> {
         let mut copy: Vec<u8, MAX_FRAME> = burst.unwrap_or_default().iter().copied().take(MAX_FRAME).collect();
         let mut frame = [0; MAX_FRAME];
         let answer = match node_link::open(&mut copy) {
-            Ok((head, payload)) => {
-                answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame)
-            }
+            Ok((head, payload)) => answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame),
             Err(_) => self.modbus.answer(&mut self.state, burst, now, &mut frame).map(|used| (Duration::ZERO, used)),
         };
         if let Some((wait, used)) = answer {
@@ -171,9 +170,9 @@ impl<M: Memory, C: Copies> Node<M, C> {
 }
 
 /// Answers a frame of the node link; returns how long to wait and the length of the frame.
-fn answered<M: Memory, C: Copies>(
+fn answered<M: Memory, C: Copies, U: Firmware>(
     link: &mut Link,
-    state: &mut State<M, C>,
+    state: &mut State<M, C, U>,
     head: Head,
     payload: &[u8],
     times: (Duration, Duration),
@@ -205,7 +204,10 @@ fn answered<M: Memory, C: Copies>(
 }
 
 /// Returns the frame in which a node says unasked who it is.
-fn announcement<M: Memory, C: Copies>(state: &State<M, C>, frame: &mut [u8; MAX_FRAME]) -> Option<usize> {
+fn announcement<M: Memory, C: Copies, U: Firmware>(
+    state: &State<M, C, U>,
+    frame: &mut [u8; MAX_FRAME],
+) -> Option<usize> {
     let mut out = [0; MAX_PAYLOAD];
     let (version, used) = Answer::Hello(link::hello(state)).emit(&mut out).ok()?;
     let head = Head { version, speaker: Speaker::Node, unit: state.unit, token: 0 };

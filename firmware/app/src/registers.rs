@@ -5,12 +5,13 @@
 
 use core::time::Duration;
 
-use ganglion_protocols::node_link::NodeReading;
+use ganglion_protocols::node_link::{FirmwarePhase, NodeReading};
 use ganglion_protocols::node_settings::{
     MAX_SENSORS, NodeLine, NodeParity, NodeSettings, SensorSettings, SettingsError,
 };
 
 use crate::board::{Copies, Memory};
+use crate::firmware::Firmware;
 use crate::sensor::{FIRST_REGISTER, NONE, REGISTERS_EACH};
 use crate::state::State;
 
@@ -152,7 +153,11 @@ fn wide_at(at: usize) -> Option<bool> {
 }
 
 /// Returns an input register; `None` when there is none.
-pub(crate) fn input<M: Memory, C: Copies>(state: &State<M, C>, now: Duration, address: u16) -> Option<u16> {
+pub(crate) fn input<M: Memory, C: Copies, U: Firmware>(
+    state: &State<M, C, U>,
+    now: Duration,
+    address: u16,
+) -> Option<u16> {
     let identity = &state.identity;
     let uptime = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
     let half = |value: u32, low: bool| if low { value as u16 } else { (value >> 16) as u16 };
@@ -196,13 +201,22 @@ pub(crate) fn input<M: Memory, C: Copies>(state: &State<M, C>, now: Duration, ad
         18 | 19 => half(age().unwrap_or(u32::MAX), address == 19),
         20 => state.sampler.alarms(),
         21..=24 => serial(usize::from(address.saturating_sub(21)))?,
+        25..=27 => {
+            let (phase, next) = match state.firmware.state().phase {
+                FirmwarePhase::Idle => (0, 0),
+                FirmwarePhase::Receiving { next, .. } => (1, next),
+                FirmwarePhase::Trial => (2, 0),
+                FirmwarePhase::RolledBack => (3, 0),
+            };
+            if address == 25 { phase } else { half(next, address == 27) }
+        }
         _ => return None,
     })
 }
 
 /// Bit 0: an alarm is on; 1: the clock was never set; 2: the store has no epoch; 3: the test signal takes the sensors'
 /// place; 4: the settings were not readable; 5: a sample with which an alarm began is not acknowledged.
-fn status<M: Memory, C: Copies>(state: &State<M, C>) -> u16 {
+fn status<M: Memory, C: Copies, U: Firmware>(state: &State<M, C, U>) -> u16 {
     let bits = [
         state.sampler.alarms() != 0,
         state.store.anchor_of(state.store.boot()).is_none(),

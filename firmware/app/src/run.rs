@@ -7,6 +7,7 @@ use ganglion_protocols::node_link::{NodeReading, ResetCause, SensorFault, Versio
 use ganglion_protocols::node_settings::NodeLine;
 
 use crate::board::{Copies, Memory};
+use crate::firmware::Firmware;
 use crate::node::Node;
 use crate::sensor::{ChannelSpec, Sensor};
 use crate::settings::SettingsKeeper;
@@ -73,7 +74,13 @@ pub trait Board {
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// Runs the node for ever.
-pub fn run<B: Board>(board: &mut B, firmware: Version, memory: impl Memory, mut copies: impl Copies) -> ! {
+pub fn run<B: Board>(
+    board: &mut B,
+    firmware: Version,
+    memory: impl Memory,
+    mut copies: impl Copies,
+    updates: impl Firmware,
+) -> ! {
     let (reset, reset_detail) = board.reset_cause();
     let given = SettingsKeeper::load(&mut copies).get().serial;
     let identity = Identity {
@@ -87,7 +94,7 @@ pub fn run<B: Board>(board: &mut B, firmware: Version, memory: impl Memory, mut 
         channels: B::CHANNELS,
     };
     let now = board.uptime();
-    let mut node = match Node::new(identity, memory, copies, now) {
+    let mut node = match Node::new(identity, memory, copies, updates, now) {
         Ok(node) => node,
         Err(error) => stopped(board, error),
     };

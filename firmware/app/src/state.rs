@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-use ganglion_protocols::node_link::{Answer, FirmwareAsk, Refusal, ResetCause, SchemaHash, Version};
+use ganglion_protocols::node_link::{FirmwareAsk, FirmwareState, Refusal, ResetCause, SchemaHash, Version};
 use ganglion_protocols::node_settings::NodeSettings;
 
 use crate::board::{Copies, Memory, MemoryError, Part};
 use crate::fault_log::{Fault, FaultLog};
+use crate::firmware::Firmware;
 use crate::sampling::{Sampler, Taken};
 use crate::sensor::{ChannelSpec, Sensor};
 use crate::settings::SettingsKeeper;
@@ -59,12 +60,13 @@ impl<M: Memory> Memories<M> {
 
 /// The node without its faces.
 #[derive(Debug)]
-pub(crate) struct State<M, C> {
+pub(crate) struct State<M, C, U> {
     pub(crate) identity: Identity,
     /// The address since the start.
     pub(crate) unit: u8,
     pub(crate) memory: Memories<M>,
     copies: C,
+    pub(crate) firmware: U,
     keeper: SettingsKeeper,
     pub(crate) store: Store,
     pub(crate) faults: FaultLog,
@@ -79,8 +81,14 @@ pub(crate) struct State<M, C> {
     pub(crate) wish: Option<Wish>,
 }
 
-impl<M: Memory, C: Copies> State<M, C> {
-    pub(crate) fn new(identity: Identity, memory: M, mut copies: C, now: Duration) -> Result<Self, StoreError> {
+impl<M: Memory, C: Copies, U: Firmware> State<M, C, U> {
+    pub(crate) fn new(
+        identity: Identity,
+        memory: M,
+        mut copies: C,
+        firmware: U,
+        now: Duration,
+    ) -> Result<Self, StoreError> {
         let keeper = SettingsKeeper::load(&mut copies);
         let mut memory = Memories(memory);
         let mut faults = FaultLog::open(&mut memory.faults());
@@ -105,6 +113,7 @@ impl<M: Memory, C: Copies> State<M, C> {
             unit: keeper.get().unit,
             memory,
             copies,
+            firmware,
             keeper,
             store,
             faults,
@@ -195,9 +204,14 @@ impl<M: Memory, C: Copies> State<M, C> {
         self.alarm = self.alarm.filter(|seq| *seq > acked);
     }
 
-    /// Answers about firmware.
-    pub(crate) fn firmware(&mut self, _ask: &FirmwareAsk<'_>) -> Answer<'static> {
-        Answer::Refused(Refusal::Unable)
+    /// Does what is asked about firmware.
+    pub(crate) fn update(&mut self, ask: &FirmwareAsk<'_>, now: Duration) -> Result<FirmwareState, Refusal> {
+        let handled = self.firmware.handle(ask)?;
+        if handled.restart {
+            self.note(now, Fault::Installed, 0);
+            self.wish = Some(Wish::Reset);
+        }
+        Ok(handled.state)
     }
 }
 

@@ -23,7 +23,7 @@ use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::{NVIC, SCB};
 use ganglion_board_support::{Note, Tick, note, version};
 use ganglion_drivers::chip::tmp105::{self, Tmp105};
-use ganglion_node::{Board, ChannelSpec, Sensor, SensorKind, Statistic, run};
+use ganglion_node::{Board, ChannelSpec, NoUpdates, Sensor, SensorKind, Statistic, run};
 use ganglion_protocols::node_link::{ResetCause, SensorFault, Version};
 use ganglion_protocols::node_settings::{NodeLine, NodeSettings};
 
@@ -115,7 +115,7 @@ fn main() -> ! {
     }
     registers::WDTLOAD.write(HZ * 2);
     registers::WDTCTL.write(0b11);
-    run(&mut board, VERSION, samples, settings)
+    run(&mut board, VERSION, samples, settings, NoUpdates { running: VERSION })
 }
 
 struct Evb {

@@ -15,7 +15,6 @@
 #![no_main]
 
 mod adc;
-mod flash;
 mod pulses;
 mod uart;
 
@@ -24,12 +23,14 @@ use core::time::Duration;
 
 use cortex_m::peripheral::{NVIC, SCB};
 use ganglion_board_support::{Note, Tick, note, version};
-use ganglion_node::{Board, ChannelSpec, Sensor, SensorKind, Statistic, run};
+use ganglion_node::update::{About, MAKER_KEY, Updater};
+use ganglion_node::{Board, ChannelSpec, Sensor, SensorKind, Statistic, Updates, run};
 use ganglion_protocols::node_link::{ResetCause, SensorFault, Version};
 use ganglion_protocols::node_settings::NodeLine;
 use stm32_metapac::gpio::vals::Moder;
 use stm32_metapac::rcc::vals::Sw;
 use stm32_metapac::{self as pac, Interrupt};
+use stm32l4_flash::{Flash, LAYOUT, Settings};
 
 /// HSI16, RM0351 §6.2.2.
 const HZ: u32 = 16_000_000;
@@ -73,7 +74,11 @@ fn main() -> ! {
     let kept: &'static mut [u8] = unsafe { (*(&raw mut KEPT_BYTES)).assume_init_mut() };
     let mut board = Nucleo { cause: cause(note) };
     start_watchdog();
-    run(&mut board, VERSION, kept, flash::Settings)
+    let about = About { board: Nucleo::NAME, running: VERSION, key: &MAKER_KEY };
+    // SAFETY: the two never touch each other's pages, and the loop uses one at a time.
+    let (mut flash, settings) = unsafe { (Flash::take(), Settings::take()) };
+    let updater = Updater::recover(&mut flash, LAYOUT, about);
+    run(&mut board, VERSION, kept, settings, Updates::new(flash, updater))
 }
 
 /// Version of this firmware: that of the package.
