@@ -159,9 +159,7 @@ impl<M: Memory, C: Copies> Node<M, C> {
         let mut copy: Vec<u8, MAX_FRAME> = burst.unwrap_or_default().iter().copied().take(MAX_FRAME).collect();
         let mut frame = [0; MAX_FRAME];
         let answer = match node_link::open(&mut copy) {
-            Ok((head, payload)) => {
-                answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame)
-            }
+            Ok((head, payload)) => answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame),
             Err(_) => self.modbus.answer(&mut self.state, burst, now, &mut frame).map(|used| (Duration::ZERO, used)),
         };
         if let Some((wait, used)) = answer {
