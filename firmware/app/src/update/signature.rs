@@ -1,4 +1,6 @@
 //! Whether what the flash holds is what the maker signed.
+//!
+//! Neither function is inlined: the frame of one would lie under the other's, and under everything an `Updater` does.
 
 use ed25519_compact::{PublicKey, Signature, sha512};
 use embedded_storage::nor_flash::NorFlash;
@@ -16,6 +18,7 @@ pub static MAKER_KEY: [u8; 32] = *include_bytes!(concat!(env!("OUT_DIR"), "/make
 pub const DEVELOPMENT_KEY: bool = cfg!(development_key);
 
 /// Reads the whole body: its SHA-512, and its CRC-32 for those who come later.
+#[inline(never)]
 pub(super) fn digest<F: NorFlash>(flash: &mut F, layout: &Layout, size: u32) -> Result<([u8; 64], u32), FlashFault> {
     let (mut digest, mut crc) = (sha512::Hash::new(), checksum());
     each_piece(flash, layout.body(), size, |piece| {
@@ -27,7 +30,8 @@ pub(super) fn digest<F: NorFlash>(flash: &mut F, layout: &Layout, size: u32) -> 
 
 /// Says whether the header is signed with this key.
 ///
-/// Takes some 6 KiB of stack: the deepest call of the node.
+/// Takes 6 KiB of stack: the deepest call of the node.
+#[inline(never)]
 pub(super) fn is_signed(header: &ImageHeader, key: &[u8; 32]) -> bool {
     PublicKey::new(*key).verify(header.signed_part(), &Signature::new(header.signature)).is_ok()
 }

@@ -78,8 +78,8 @@ impl Updater {
         if self.on_trial() { self.note(flash, Step::Idle, 0, 0) } else { Ok(()) }
     }
 
-    /// Does what is asked. `Install` reads the whole body and verifies a signature: some 6 million instructions for 64 KiB,
-    /// and 6 KiB of stack.
+    /// Does what is asked. `Install` reads the whole body and verifies a signature: some 6 million instructions for 64 KiB
+    /// (feed the watchdog before), and 6.9 KiB of stack.
     ///
     /// # Errors
     /// [`Refusal`]: `BadHeader`, `OtherBoard`, `TooLarge`, `Older` of a header; `Hole`, `TooLarge` of bytes, and `Hole` also
@@ -99,6 +99,8 @@ impl Updater {
         Ok(Handled { state: self.state(), restart })
     }
 
+    // Not inlined, as the next two: a write would take the stack of a begin, a kibibyte, at every chunk.
+    #[inline(never)]
     fn begin<F: NorFlash>(&mut self, flash: &mut F, header: &[u8], downgrade: bool) -> Result<(), Refusal> {
         let header = ImageHeader::parse(header).map_err(|_| Refusal::BadHeader)?;
         if header.board.as_str() != self.about.board {
@@ -119,6 +121,7 @@ impl Updater {
         Ok(())
     }
 
+    #[inline(never)]
     fn write<F: NorFlash>(&mut self, flash: &mut F, offset: u32, data: &[u8]) -> Result<(), Refusal> {
         self.free_to_change()?;
         let stage = self.stage.as_mut().ok_or(Refusal::Hole)?;
@@ -134,6 +137,7 @@ impl Updater {
     }
 
     /// Returns whether the next start has something to do.
+    #[inline(never)]
     fn install<F: NorFlash>(&mut self, flash: &mut F) -> Result<bool, Refusal> {
         if self.free_to_change().is_err() {
             // The answer to the first order was lost, or the power went before it was given.
