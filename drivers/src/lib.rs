@@ -1,7 +1,7 @@
 //! Decisions over time, without a clock: given what is wanted, the bytes and the time, what now?
 //!
 //! **Invariants.** No I/O, no clock (time is an argument), no panic on any input, no `unsafe`. Depends on
-//! `ganglion-protocols` only.
+//! `ganglion-protocols` only. The chip drivers (feature `chip`) do I/O through the bus or pin that they are given.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(
@@ -19,12 +19,16 @@ pub mod alarm;
 pub mod breaker;
 #[cfg(feature = "alloc")]
 pub mod bus;
+#[cfg(feature = "chip")]
+pub mod chip;
 pub mod client;
 pub mod learn;
 pub mod plan;
 pub mod report;
 pub mod schedule;
+pub mod server;
 pub mod turnaround;
+pub mod update;
 
 use core::time::Duration;
 

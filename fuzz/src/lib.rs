@@ -11,6 +11,7 @@ mod client;
 mod identifier;
 mod modbus;
 mod record;
+mod server;
 
 /// One decoder and its properties.
 pub struct Target {
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "modbus-ascii", run: modbus::ascii, seeds: modbus::ascii_frames },
     Target { name: "modbus-values", run: modbus::values, seeds: modbus::registers },
     Target { name: "modbus-client", run: client::run, seeds: client::seeds },
+    Target { name: "modbus-server", run: server::run, seeds: server::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },
     Target { name: "identifier", run: identifier::run, seeds: identifier::seeds },
 ];

@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub line: NodeLine,
     /// [`Cri::to_bits`] of the resource it measures; 0 before it is commissioned.
     pub cri: u64,
+    /// Number of the node, for chips that have none; 0 takes the chip's.
+    pub serial: u64,
     /// Seconds from one sample to the next, 1..=3600.
     pub sample_period_s: u16,
     /// Milliseconds from one measurement to the next within a sample, 10..=60000.
@@ -43,6 +45,8 @@ pub struct NodeSettings {
     pub attention: bool,
     /// Extra milliseconds of silence before an answer, 0..=1000, for slow transceivers.
     pub answer_delay_ms: u16,
+    /// Every sensor is replaced by a signal that says when it was measured, to try a line before the sensors are there.
+    pub test_signal: bool,
     /// Of each sensor, in the board's order.
     pub sensors: [SensorSettings; MAX_SENSORS],
 }
@@ -148,6 +152,15 @@ impl fmt::Display for SettingsError {
 
 impl core::error::Error for SettingsError {}
 
+impl NodeLine {
+    /// Returns the bits of one character, 10 to 12.
+    #[must_use]
+    pub const fn bits_per_character(self) -> u8 {
+        let parity = if matches!(self.parity, NodeParity::None) { 0_u8 } else { 1 };
+        9_u8.saturating_add(parity).saturating_add(self.stop_bits)
+    }
+}
+
 impl SensorSettings {
     /// As measured, without limits.
     pub const DEFAULT: Self = Self { offset: 0, gain_ppm: 0, high: i32::MAX, low: i32::MIN, hysteresis: 0, hold_s: 0 };
@@ -165,10 +178,12 @@ impl NodeSettings {
         unit: 1,
         line: NodeLine { baud: 9600, parity: NodeParity::None, stop_bits: 1 },
         cri: 0,
+        serial: 0,
         sample_period_s: 60,
         measure_period_ms: 1000,
         attention: false,
         answer_delay_ms: 0,
+        test_signal: false,
         sensors: [SensorSettings::DEFAULT; MAX_SENSORS],
     };
 
@@ -308,10 +323,12 @@ mod tests {
             unit: 247,
             line,
             cri: u64::MAX,
+            serial: u64::MAX,
             sample_period_s: u16::MAX,
             measure_period_ms: u16::MAX,
             attention: true,
             answer_delay_ms: u16::MAX,
+            test_signal: true,
             sensors: [sensor; MAX_SENSORS],
         };
         assert!(longest.emit(u32::MAX, &mut [0; MAX_COPY]).expect("it fits") <= MAX_COPY);

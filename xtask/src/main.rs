@@ -5,6 +5,7 @@ mod arrows;
 mod bench;
 mod demo;
 mod fuzz;
+mod image;
 mod machine;
 mod promises;
 mod setup;
@@ -32,6 +33,7 @@ enum Verb {
     Demo(demo::Options),
     Bench(bench::Options),
     Fuzz(fuzz::Options),
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run_verb(&options),
         Verb::Bench(options) => bench::run_verb(&options),
         Verb::Fuzz(options) => fuzz::run_verb(&options),
+        Verb::Image(options) => image::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,7 +62,9 @@ fn dependencies() -> Result<(), Failure> {
 /// Proves that the rooms below the gateway need no operating system.
 fn bare_metal() -> Result<(), Failure> {
     let installed = output(&mut command("rustup", ["target", "list", "--installed"])).unwrap_or_default();
-    let build = format!("build -p ganglion-protocols -p ganglion-drivers --target {BARE_METAL}");
+    let build = format!(
+        "build -p ganglion-protocols -p ganglion-drivers --features ganglion-drivers/chip --target {BARE_METAL}"
+    );
     if installed.lines().any(|target| target == BARE_METAL) {
         run(&mut cargo(&build))
     } else {

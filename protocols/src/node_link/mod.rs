@@ -15,12 +15,16 @@
 //! | `frame.rs` | bytes of the line to head and payload, and back |
 //! | `ask.rs` | what a gateway says |
 //! | `answer.rs` | what a node says |
+//! | `discovery.rs` | which slot a node answers in |
 //! | `sample.rs` | samples as they lie in a batch |
 //! | `schema.rs` | what a node measures, and the hash of it |
+//! | `image.rs` | the file that new firmware comes in |
 
 mod answer;
 mod ask;
+mod discovery;
 mod frame;
+mod image;
 mod sample;
 mod schema;
 
@@ -28,8 +32,10 @@ pub use answer::{
     Answer, Batch, Done, FirmwarePhase, FirmwareState, Hello, Lost, NodeLossCause, Refusal, ResetCause, Version,
 };
 pub use ask::{Ack, Ask, Command, FirmwareAsk};
+pub use discovery::slot;
 pub(crate) use frame::checksum;
 pub use frame::{FrameError, Head, MAX_FRAME, MAX_PAYLOAD, Speaker, open, seal};
+pub use image::{BoardName, BodySize, ImageError, ImageHeader};
 pub use sample::{NodeReading, NodeSample, Samples, SensorFault, put_sample};
 pub use schema::{Channel, ChannelKind, SchemaHash};
 

@@ -36,6 +36,35 @@ pub enum SensorFault {
     NoSample,
 }
 
+impl SensorFault {
+    /// Returns the code that a Modbus client reads, less 1, and that stores keep. It is the variant's place on the wire, too.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::BrokenWire => 0,
+            Self::OverRange => 1,
+            Self::UnderRange => 2,
+            Self::NoAnswer => 3,
+            Self::BadAnswer => 4,
+            Self::NoSample => 5,
+        }
+    }
+
+    /// Takes the code back.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::BrokenWire,
+            1 => Self::OverRange,
+            2 => Self::UnderRange,
+            3 => Self::NoAnswer,
+            4 => Self::BadAnswer,
+            5 => Self::NoSample,
+            _ => return None,
+        })
+    }
+}
+
 /// Takes samples from the front of a batch's bytes.
 #[derive(Clone, Debug)]
 pub struct Samples<'a> {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::frame::checksum_of;
 use super::{MAX_PAYLOAD, put};
 
-/// A chain over the channels in their order: CRC-32 of the hash so far (LE, 0 at first) and the postcard form of the next.
+/// A chain over the channels in their order: CRC-32 of the hash so far (LE, 0 at first) and the postcard form of the next, with a
+/// period of 0: how often is measured may change, what is measured not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SchemaHash(pub u32);
 
@@ -49,6 +50,7 @@ impl SchemaHash {
     pub fn of<'a>(channels: impl IntoIterator<Item = Channel<'a>>) -> Self {
         let mut hash = 0;
         for channel in channels {
+            let channel = Channel { period_s: 0, ..channel };
             let mut bytes = [0; MAX_PAYLOAD];
             let used = put(&channel, &mut bytes).unwrap_or(bytes.len());
             let before = u32::to_le_bytes(hash);
