@@ -7,6 +7,7 @@ pub mod bench;
 pub mod broker;
 pub mod demo;
 mod gate;
+pub mod node;
 pub mod peers;
 pub mod pki;
 pub mod received;

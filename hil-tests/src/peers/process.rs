@@ -41,7 +41,7 @@ impl Process {
     ///
     /// # Errors
     /// As for [`start`](Self::start).
-    pub(super) fn start_after(peer: &'static str, command: &mut Command, log: &Path) -> Result<Self, PeerError> {
+    pub(crate) fn start_after(peer: &'static str, command: &mut Command, log: &Path) -> Result<Self, PeerError> {
         let mut start = || -> io::Result<(Child, usize)> {
             let file = File::options().create(true).append(true).open(log)?;
             let seen = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;

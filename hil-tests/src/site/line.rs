@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::mpsc::{self, TryRecvError};
@@ -63,8 +63,7 @@ impl LineSettings {
     /// Returns how long one character takes: a start bit, eight data bits, the parity bit if there is one, stop bits.
     #[must_use]
     pub fn character(&self) -> Duration {
-        let bits = 9 + u64::from(self.parity != Parity::None) + u64::from(self.stop_bits);
-        Duration::from_nanos(bits * 1_000_000_000 / u64::from(self.baud.max(1)))
+        character(self.baud, self.parity, self.stop_bits)
     }
 
     /// Returns the silence that ends a frame: 3.5 characters, above 19 200 Bd fixed at 1.75 ms.
@@ -74,6 +73,12 @@ impl LineSettings {
     pub fn silence(&self) -> Duration {
         if self.baud > 19_200 { Duration::from_micros(1750) } else { self.character() * 7 / 2 }
     }
+}
+
+/// Returns how long one character takes: a start bit, eight data bits, the parity bit if there is one, stop bits.
+pub(crate) fn character(baud: u32, parity: Parity, stop_bits: u8) -> Duration {
+    let bits = 9 + u64::from(parity != Parity::None) + u64::from(stop_bits);
+    Duration::from_nanos(bits * 1_000_000_000 / u64::from(baud.max(1)))
 }
 
 impl FromStr for Parity {
@@ -205,6 +210,12 @@ pub(crate) struct Port {
     near: PtyMaster,
     _far: OwnedFd,
     path: PathBuf,
+}
+
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.near.as_fd()
+    }
 }
 
 impl Port {

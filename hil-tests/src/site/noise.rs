@@ -31,7 +31,7 @@ impl Noise {
     }
 
     /// Lets bytes pass through and returns how many of their bits were hit.
-    pub(super) fn pass(&self, bytes: &mut [u8]) -> u64 {
+    pub(crate) fn pass(&self, bytes: &mut [u8]) -> u64 {
         let mut state = self.lock();
         let mut hits = 0;
         for byte in bytes {
