@@ -1,18 +1,20 @@
 //! The settings of a sensor node, and the form in which a node keeps them and a commissioning tool writes them.
 //!
 //! ```text
-//! copy = "GNGS", version u8, length u16 LE, generation u32 LE, postcard of the settings, CRC-32 LE
+//! copy     = "GNGS", version u8, length u16, generation u32, settings, CRC-32
+//! settings = unit u8, baud u32, parity u8 (0 none, 1 even, 2 odd), stop bits u8, cri u64, serial u64,
+//!            sample period s u16, measuring period ms u16, attention u8, answer delay ms u16, test signal u8, 4 x sensor
+//! sensor   = offset i32, gain ppm i32, high i32, low i32, hysteresis i32, hold s u16
 //! ```
+//! Everything is little-endian; what is on or off is 0 or 1.
 //!
 //! A node has two copies and takes the whole one with the higher generation; it writes the other one. So a loss of power
-//! while settings are written leaves those before. The length is that of the postcard form; the CRC covers everything
+//! while settings are written leaves those before. The length is that of the settings; the CRC covers everything
 //! before it.
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use crate::bytes::{Full, Reader, Truncated};
+use crate::bytes::{Full, Reader, Truncated, Writer};
 use crate::cri::Cri;
 use crate::node_link::checksum;
 
@@ -25,9 +27,11 @@ const MAGIC: [u8; 4] = *b"GNGS";
 const VERSION: u8 = 1;
 const HEAD: usize = 11;
 const CRC: usize = 4;
+/// Bytes of the settings.
+const CONTENT: usize = 31 + 22 * MAX_SENSORS;
 
 /// Everything that is set on a node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeSettings {
     /// Address on the line, 1..=247, from the next start on.
     pub unit: u8,
@@ -52,7 +56,7 @@ pub struct NodeSettings {
 }
 
 /// How characters lie on the node's line: eight data bits, and two stop bits where there is no parity only if so set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeLine {
     /// Bits per second, 1200..=115200.
     pub baud: u32,
@@ -63,7 +67,7 @@ pub struct NodeLine {
 }
 
 /// Parity of a node's line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NodeParity {
     /// No parity bit.
     None,
@@ -74,7 +78,7 @@ pub enum NodeParity {
 }
 
 /// Calibration and limits of one sensor. Numbers are in its units of 10^exponent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SensorSettings {
     /// Added after the gain.
     pub offset: i32,
@@ -241,11 +245,11 @@ impl NodeSettings {
         if checksum(covered) != crc {
             return Err(SettingsError::Crc(crc));
         }
-        let settings: Self = match postcard::take_from_bytes(content) {
-            Ok((settings, [])) => settings,
-            _ => return Err(SettingsError::Content),
-        };
-        settings.checked().map(|settings| (generation, settings))
+        if content.len() != CONTENT {
+            return Err(SettingsError::Length(length));
+        }
+        let settings = Self::take(&mut Reader::new(content)).map_err(short)?;
+        settings.ok_or(SettingsError::Content)?.checked().map(|settings| (generation, settings))
     }
 
     /// Writes a copy to `out`; returns its length.
@@ -254,7 +258,8 @@ impl NodeSettings {
     /// [`Full`] when `out` is too short: [`MAX_COPY`] always do.
     pub fn emit(&self, generation: u32, out: &mut [u8]) -> Result<usize, Full> {
         let (head, space) = out.split_first_chunk_mut::<HEAD>().ok_or(Full)?;
-        let length = postcard::to_slice(self, space).map_err(|_| Full)?.len();
+        self.put(&mut Writer::new(space))?;
+        let length = CONTENT;
         let [l0, l1] = u16::try_from(length).map_err(|_| Full)?.to_le_bytes();
         let [g0, g1, g2, g3] = generation.to_le_bytes();
         let [m0, m1, m2, m3] = MAGIC;
@@ -264,6 +269,71 @@ impl NodeSettings {
         let behind = out.get_mut(covered..).ok_or(Full)?;
         *behind.first_chunk_mut::<CRC>().ok_or(Full)? = crc;
         Ok(covered.saturating_add(CRC))
+    }
+}
+
+impl NodeSettings {
+    fn put(&self, out: &mut Writer<'_>) -> Result<(), Full> {
+        out.put(&[self.unit])?;
+        out.put(&self.line.baud.to_le_bytes())?;
+        out.put(&[self.line.parity as u8, self.line.stop_bits])?;
+        out.put(&self.cri.to_le_bytes())?;
+        out.put(&self.serial.to_le_bytes())?;
+        out.put(&self.sample_period_s.to_le_bytes())?;
+        out.put(&self.measure_period_ms.to_le_bytes())?;
+        out.put(&[u8::from(self.attention)])?;
+        out.put(&self.answer_delay_ms.to_le_bytes())?;
+        out.put(&[u8::from(self.test_signal)])?;
+        for sensor in &self.sensors {
+            for number in [sensor.offset, sensor.gain_ppm, sensor.high, sensor.low, sensor.hysteresis] {
+                out.put(&number.to_le_bytes())?;
+            }
+            out.put(&sensor.hold_s.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the settings; `None` for a parity or a flag that is none.
+    fn take(from: &mut Reader<'_>) -> Result<Option<Self>, Truncated> {
+        let unit = from.u8()?;
+        let baud = u32::from_le_bytes(from.array()?);
+        let parity = match from.u8()? {
+            0 => Some(NodeParity::None),
+            1 => Some(NodeParity::Even),
+            2 => Some(NodeParity::Odd),
+            _ => None,
+        };
+        let stop_bits = from.u8()?;
+        let (cri, serial) = (u64::from_le_bytes(from.array()?), u64::from_le_bytes(from.array()?));
+        let sample_period_s = u16::from_le_bytes(from.array()?);
+        let measure_period_ms = u16::from_le_bytes(from.array()?);
+        let attention = from.u8()?;
+        let answer_delay_ms = u16::from_le_bytes(from.array()?);
+        let test_signal = from.u8()?;
+        let mut sensors = [SensorSettings::DEFAULT; MAX_SENSORS];
+        for sensor in &mut sensors {
+            let mut numbers = [0; 5];
+            for number in &mut numbers {
+                *number = i32::from_le_bytes(from.array()?);
+            }
+            let [offset, gain_ppm, high, low, hysteresis] = numbers;
+            let hold_s = u16::from_le_bytes(from.array()?);
+            *sensor = SensorSettings { offset, gain_ppm, high, low, hysteresis, hold_s };
+        }
+        let flags = attention <= 1 && test_signal <= 1;
+        let settings = parity.filter(|_| flags).map(|parity| Self {
+            unit,
+            line: NodeLine { baud, parity, stop_bits },
+            cri,
+            serial,
+            sample_period_s,
+            measure_period_ms,
+            attention: attention == 1,
+            answer_delay_ms,
+            test_signal: test_signal == 1,
+            sensors,
+        });
+        Ok(settings)
     }
 }
 

@@ -4,12 +4,11 @@
 //! slot = number u32 LE, boot u32 LE, uptime s u32 LE, fault u8, detail u32 LE, CRC-32 LE
 //! ```
 
-use core::fmt;
-
 use ganglion_protocols::bytes::{Reader, Writer};
 use ganglion_protocols::crc32;
 
 use crate::board::{Memory, MemoryError};
+use crate::text::Text;
 
 const CONTENT: usize = 17;
 const SLOT: usize = CONTENT + 4;
@@ -184,9 +183,12 @@ impl Fault {
     }
 }
 
-impl fmt::Display for FaultEntry {
-    /// `boot 3 +120 s started 4`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl FaultEntry {
+    /// Longest form in bytes, with the end of the line.
+    pub(crate) const LONGEST: usize = 64;
+
+    /// Writes it: `7 boot 3 +120 s started 4`.
+    pub(crate) fn write<const N: usize>(&self, text: &mut Text<N>) {
         let name = match self.fault {
             Fault::Started => "started",
             Fault::Panic => "panic",
@@ -198,14 +200,14 @@ impl fmt::Display for FaultEntry {
             Fault::RolledBack => "rolled-back",
             Fault::Other(_) => "other",
         };
-        write!(f, "boot {} +{} s {name} {}", self.boot, self.uptime_s, self.detail)
+        text.glued(self.number).word("boot").number(self.boot).word("+").glued(self.uptime_s).word("s");
+        text.word(name).number(self.detail);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests {
-    use std::string::ToString;
     use std::vec;
     use std::vec::Vec;
 
@@ -231,7 +233,9 @@ mod tests {
         let mut log = FaultLog::open(&mut memory);
         assert_eq!(entries(&log, memory).iter().map(|entry| entry.detail).collect::<Vec<_>>(), [3, 4, 5, 6]);
         log.note(&mut memory, 2, 0, Fault::Panic, 99).unwrap();
-        assert_eq!(entries(&log, memory).last().unwrap().to_string(), "boot 2 +0 s panic 99");
+        let mut text = Text::<{ FaultEntry::LONGEST }>::new();
+        entries(&log, memory).last().unwrap().write(&mut text);
+        assert_eq!(text.as_str(), "7 boot 2 +0 s panic 99");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `firmware.rs`, `update/` | new firmware |
 //! | `link.rs` | the node link's answers |
 //! | `modbus.rs`, `registers.rs` | what a Modbus client reads and writes |
+//! | `text.rs` | lines of text |
 //! | `state.rs` | what both faces work on |
 //!
 //! **Invariants.** No I/O, no clock, no heap, no panic on any input, no `unsafe`.
@@ -45,6 +46,7 @@ mod sensor;
 mod settings;
 mod state;
 mod store;
+mod text;
 pub mod update;
 mod window;
 

@@ -1,21 +1,20 @@
 //! What the node says on the node link.
 
-use core::fmt::Write as _;
 use core::time::Duration;
 
 use ganglion_protocols::Cri;
 use ganglion_protocols::node_link::{
     Ack, Answer, Ask, Batch, Command, Done, Hello, MAX_PAYLOAD, NodeReading, Refusal, put_sample,
 };
-use heapless::String;
 
 use crate::board::{Copies, Memory};
-use crate::fault_log::Fault;
+use crate::fault_log::{Fault, FaultEntry};
 use crate::firmware::Firmware;
 use crate::registers;
 use crate::sampling::{MAX_CHANNELS, millis};
 use crate::state::{State, Wish};
 use crate::store::StoreError;
+use crate::text::Text;
 
 /// How wrong a clock may be before it is set anew: less is what a slow line makes of the same time.
 pub const MAX_CLOCK_ERROR: Duration = Duration::from_secs(2);
@@ -263,20 +262,20 @@ fn carry_out<M: Memory, C: Copies, U: Firmware>(state: &mut State<M, C, U>, comm
 }
 
 fn log<M: Memory, C: Copies, U: Firmware>(state: &mut State<M, C, U>, from: u32, out: &mut [u8; MAX_PAYLOAD]) -> Reply {
-    let mut text: String<LOG_TEXT> = String::new();
+    let mut text: Text<LOG_TEXT> = Text::new();
     let State { faults, memory, .. } = state;
     let mut memory = memory.faults();
     let (mut first, mut next) = (None, from);
     while let Some(entry) = faults.from(&mut memory, next) {
-        let before = text.len();
-        if writeln!(text, "{} {entry}", entry.number).is_err() {
-            text.truncate(before);
+        if LOG_TEXT.saturating_sub(text.as_str().len()) < FaultEntry::LONGEST {
             break;
         }
+        entry.write(&mut text);
+        text.put("\n");
         first = first.or(Some(entry.number));
         next = entry.number.saturating_add(1);
     }
-    said(&Answer::Log { from: first.unwrap_or(next), next, text: &text }, out)
+    said(&Answer::Log { from: first.unwrap_or(next), next, text: text.as_str() }, out)
 }
 
 /// The longest sample must fit a batch.

@@ -1,6 +1,5 @@
 //! The Modbus face: the register map as a server serves it.
 
-use core::fmt::Write as _;
 use core::time::Duration;
 
 use ganglion_drivers::server::{Damage, Map, Server, file_offset};
@@ -10,12 +9,12 @@ use ganglion_protocols::modbus::rtu::MAX_FRAME;
 use ganglion_protocols::modbus::{ExceptionCode, UnitId};
 use ganglion_protocols::node_link::{FirmwareAsk, ImageHeader, Refusal};
 use ganglion_protocols::node_settings::NodeSettings;
-use heapless::String;
 
 use crate::board::{Copies, Memory};
 use crate::firmware::Firmware;
 use crate::registers;
 use crate::state::{State, Wish};
+use crate::text::Text;
 
 /// Coil of the lamp by which a person finds the node.
 const IDENTIFY: u16 = 0;
@@ -71,17 +70,16 @@ impl Modbus {
 struct NodeMap<'s, M, C, U> {
     state: &'s mut State<M, C, U>,
     now: Duration,
-    revision: String<NAME>,
-    resource: String<NAME>,
+    revision: Text<NAME>,
+    resource: Text<NAME>,
 }
 
 impl<'s, M: Memory, C: Copies, U: Firmware> NodeMap<'s, M, C, U> {
     fn new(state: &'s mut State<M, C, U>, now: Duration) -> Self {
-        let (mut revision, mut resource) = (String::new(), String::new());
-        // Both have room for the longest.
-        let _fits = write!(revision, "{}", state.identity.firmware);
+        let (mut revision, mut resource) = (Text::new(), Text::new());
+        revision.version(state.identity.firmware);
         if let Ok(cri) = Cri::from_bits(state.settings().cri) {
-            let _fits = write!(resource, "{cri}");
+            resource.resource(cri);
         }
         Self { state, now, revision, resource }
     }
@@ -189,10 +187,10 @@ impl<M: Memory, C: Copies, U: Firmware> Map for NodeMap<'_, M, C, U> {
         Some(match object {
             0x00 => b"Ganglion",
             0x01 | 0x05 => self.state.identity.board.as_bytes(),
-            0x02 => self.revision.as_bytes(),
+            0x02 => self.revision.as_str().as_bytes(),
             0x03 => b"https://github.com/ganglion-edge/ganglion",
             0x04 => b"Ganglion sensor node",
-            0x06 if !self.resource.is_empty() => self.resource.as_bytes(),
+            0x06 if !self.resource.as_str().is_empty() => self.resource.as_str().as_bytes(),
             _ => return None,
         })
     }

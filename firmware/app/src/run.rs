@@ -1,6 +1,5 @@
 //! The loop that joins a node and its board.
 
-use core::fmt;
 use core::time::Duration;
 
 use ganglion_protocols::node_link::{NodeReading, ResetCause, SensorFault, Version};
@@ -13,6 +12,7 @@ use crate::sensor::{ChannelSpec, Sensor};
 use crate::settings::SettingsKeeper;
 use crate::state::{Identity, Wish};
 use crate::store::{StoreError, Stored};
+use crate::text::{Text, reset_name};
 
 /// What the loop needs of a board. Interrupts move bytes and count ticks; everything here returns at once but for
 /// [`sleep`](Board::sleep).
@@ -58,7 +58,7 @@ pub trait Board {
     fn show(&mut self, identify: bool);
 
     /// Writes a line for a person at the board, without waiting for it: what does not fit is lost.
-    fn log(&mut self, line: fmt::Arguments<'_>);
+    fn log(&mut self, line: &str);
 
     /// Tells the watchdog that the loop turns.
     fn feed_watchdog(&mut self);
@@ -100,12 +100,10 @@ pub fn run<B: Board>(
     };
     let settings = *node.settings();
     board.open_line(settings.line);
-    board.log(format_args!(
-        "node {} firmware {firmware} unit {} boot {} reset {reset:?}",
-        B::NAME,
-        settings.unit,
-        node.boot()
-    ));
+    let mut hello = Line::new();
+    hello.put("node").word(B::NAME).word("firmware ").version(firmware).word("unit").number(settings.unit);
+    hello.word("boot").number(node.boot()).word("reset").word(reset_name(reset)).number(reset_detail);
+    board.log(hello.as_str());
     let mut heard = [0; 64];
     let mut epoch = 0;
     loop {
@@ -119,21 +117,21 @@ pub fn run<B: Board>(
             node.hear(now, bytes);
         }
         match node.sample(now, |sensor| board.measure(sensor)) {
-            Some(Ok(stored)) => board.log(format_args!("{}", Line(epoch, stored))),
-            Some(Err(error)) => board.log(format_args!("sample lost: {error:?}")),
+            Some(Ok(stored)) => board.log(sample_line(epoch, stored).as_str()),
+            Some(Err(error)) => board.log(store_line("sample not kept", error).as_str()),
             None => {}
         }
         if !board.speaking() {
             if let Some(frame) = node.poll(now) {
                 board.say(frame);
             } else if let Some(Wish::Reset) = node.wish() {
-                board.log(format_args!("reset by order"));
+                board.log("reset by order");
                 board.reset();
             }
         }
         if node.epoch() != epoch {
             epoch = node.epoch();
-            board.log(format_args!("epoch {epoch}"));
+            board.log(Line::new().put("epoch").number(epoch).as_str());
         }
         board.show(node.identifies(now));
         board.feed_watchdog();
@@ -148,22 +146,34 @@ const SHORTEST_SLEEP: Duration = Duration::from_micros(1);
 /// A node without a memory has nothing to do but to say so; the watchdog ends it.
 fn stopped(board: &mut impl Board, error: StoreError) -> ! {
     loop {
-        board.log(format_args!("no store: {error:?}"));
+        board.log(store_line("no store", error).as_str());
         let until = board.uptime().saturating_add(LONGEST_SLEEP);
         board.sleep(until);
     }
 }
 
-/// What is logged of a sample: `sample EPOCH SEQ BOOT UPTIME_MS VALUE…`, a fault as `!` and its code.
-struct Line<'a>(u32, &'a Stored);
+/// A line of the log: a sample of as many channels as there can be.
+type Line = Text<160>;
 
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(epoch, stored) = self;
-        write!(f, "sample {epoch} {} {} {}", stored.seq, stored.boot, stored.at_ms)?;
-        stored.readings.iter().try_for_each(|reading| match reading {
-            NodeReading::Value(value) => write!(f, " {value}"),
-            NodeReading::Fault(fault) => write!(f, " !{}", fault.code()),
-        })
+/// What is logged of a sample: `sample EPOCH SEQ BOOT UPTIME_MS VALUE…`, a fault as `!CODE`.
+fn sample_line(epoch: u32, stored: &Stored) -> Line {
+    let mut line = Line::new();
+    line.put("sample").number(epoch).number(stored.seq).number(stored.boot).number(stored.at_ms);
+    for reading in &stored.readings {
+        match reading {
+            NodeReading::Value(value) => line.signed(*value),
+            NodeReading::Fault(fault) => line.word("!").glued(fault.code()),
+        };
     }
+    line
+}
+
+fn store_line(what: &str, error: StoreError) -> Line {
+    let mut line = Line::new();
+    match error {
+        StoreError::TooSmall(size) => line.put(what).word("memory too small").number(size as u64),
+        StoreError::Memory(error) => line.put(what).word("memory fails at").number(error.at as u64),
+        StoreError::Exhausted => line.put(what).word("numbers used up"),
+    };
+    line
 }

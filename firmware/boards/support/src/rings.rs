@@ -71,11 +71,3 @@ impl Default for Rings {
         Self::new()
     }
 }
-
-impl core::fmt::Write for &Rings {
-    /// Writes as much as there is room for.
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.say(text.as_bytes());
-        Ok(())
-    }
-}
