@@ -3,9 +3,12 @@
 
 mod arrows;
 mod bench;
+mod cross;
 mod demo;
 mod fuzz;
+mod guests;
 mod machine;
+mod needs;
 mod promises;
 mod setup;
 mod shell;
@@ -32,6 +35,7 @@ enum Verb {
     Demo(demo::Options),
     Bench(bench::Options),
     Fuzz(fuzz::Options),
+    Cross(cross::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run_verb(&options),
         Verb::Bench(options) => bench::run_verb(&options),
         Verb::Fuzz(options) => fuzz::run_verb(&options),
+        Verb::Cross(options) => cross::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
