@@ -5,7 +5,9 @@
 
 pub mod bench;
 pub mod broker;
+pub mod cpio;
 pub mod demo;
+pub mod disk;
 mod gate;
 pub mod peers;
 pub mod pki;

@@ -135,7 +135,7 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 /// Finds an installed program, also where only root's search path would look: Debian keeps the broker there.
-fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
+pub(crate) fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let mut places = env::split_paths(&path).chain(system).map(|folder| folder.join(program));
@@ -146,7 +146,7 @@ fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
 }
 
 /// Returns the folder of the programs built with this one, such as `target/debug`.
-fn built() -> io::Result<PathBuf> {
+pub(crate) fn built() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let folder = program.parent().unwrap_or(&program);
     // A test program lies one deeper than the programs it tests.
