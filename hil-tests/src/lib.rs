@@ -9,6 +9,8 @@ pub mod cpio;
 pub mod demo;
 pub mod disk;
 mod gate;
+pub mod gateway;
+pub mod guest;
 pub mod peers;
 pub mod pki;
 pub mod received;
