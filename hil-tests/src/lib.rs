@@ -5,8 +5,12 @@
 
 pub mod bench;
 pub mod broker;
+pub mod cpio;
 pub mod demo;
+pub mod disk;
 mod gate;
+pub mod gateway;
+pub mod guest;
 pub mod node;
 pub mod peers;
 pub mod pki;

@@ -3,11 +3,14 @@
 
 mod arrows;
 mod bench;
+mod cross;
 mod demo;
 mod fuzz;
+mod guests;
 mod hil;
 mod image;
 mod machine;
+mod needs;
 mod promises;
 mod setup;
 mod shell;
@@ -36,6 +39,7 @@ enum Verb {
     Fuzz(fuzz::Options),
     Hil(hil::Options),
     Image(image::Options),
+    Cross(cross::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(options) => fuzz::run_verb(&options),
         Verb::Hil(options) => hil::run_verb(&options),
         Verb::Image(options) => image::run_verb(&options),
+        Verb::Cross(options) => cross::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::machine;
+use crate::needs;
 use crate::shell::{Failure, command, output, root, run, succeeds, target_dir};
 
 /// Installs what is missing: the broker and the Modbus server that the integration tests talk to, the fuzzer's compiler
@@ -18,18 +19,21 @@ pub(crate) struct Options {
     /// Install QEMU and fetch a kernel too, for the test that cuts a virtual machine's power
     #[arg(long)]
     power_cut: bool,
+    /// Get what the bench of nodes and gateways needs: QEMU for ARM, cross compilers, Rust targets, kernels
+    #[arg(long)]
+    hil: bool,
 }
-
-const CROSS_TARGETS: [&str; 3] =
-    ["thumbv7em-none-eabihf", "aarch64-unknown-linux-musl", "armv7-unknown-linux-musleabihf"];
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     peers()?;
     if options.cross {
-        run(&mut command("rustup", ["target", "add"].iter().chain(&CROSS_TARGETS)))?;
+        needs::targets()?;
     }
     if options.power_cut {
         machine::set_up()?;
+    }
+    if options.hil {
+        needs::set_up()?;
     }
     println!("setup: all there");
     Ok(())
@@ -52,30 +56,39 @@ pub(crate) fn packages(still_missing: fn() -> Vec<&'static str>) -> Result<(), F
         let advice = format!("install the programs of Debian's packages {list} with this system's package manager");
         return Err(Failure::Install { advice });
     }
-    let prefix: &[&str] = if is_root() {
-        &["env"]
-    } else if succeeds(&mut command("sudo", ["-n", "true"])) {
-        &["sudo", "-n", "env"]
-    } else {
+    let Some(rights) = rights() else {
         return Err(Failure::Install { advice: format!("sudo apt-get update && sudo apt-get install -y {list}") });
     };
-    let apt_get = |arguments: &[&str]| {
-        let words = prefix.iter().skip(1).chain(&["DEBIAN_FRONTEND=noninteractive", "apt-get"]).chain(arguments);
-        run(&mut command(prefix[0], words))
-    };
     let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
-    if apt_get(&install).is_err() {
+    if apt_get(rights, &install).is_err() {
         eprintln!("-- the package lists may be missing or old");
-        apt_get(&["update"])?;
-        apt_get(&install)?;
+        apt_get(rights, &["update"])?;
+        apt_get(rights, &install)?;
     }
     if missing.contains(&MOSQUITTO) {
-        stop_service(prefix)?;
+        stop_service(rights)?;
     }
     match still_missing().as_slice() {
         [] => Ok(()),
         still => Err(Failure::Check(format!("{} installed, but still not usable from here", still.join(", ")))),
     }
+}
+
+/// Words before a command that give it root's rights without a question, if there are any.
+pub(crate) fn rights() -> Option<&'static [&'static str]> {
+    if is_root() {
+        Some(&["env"])
+    } else if succeeds(&mut command("sudo", ["-n", "true"])) {
+        Some(&["sudo", "-n", "env"])
+    } else {
+        None
+    }
+}
+
+/// Runs apt-get with these rights.
+pub(crate) fn apt_get(rights: &[&str], arguments: &[&str]) -> Result<(), Failure> {
+    let words = rights.iter().skip(1).chain(&["DEBIAN_FRONTEND=noninteractive", "apt-get"]).chain(arguments);
+    run(&mut command(rights[0], words))
 }
 
 const MOSQUITTO: &str = "mosquitto";
@@ -100,7 +113,7 @@ fn missing_packages() -> Vec<&'static str> {
 }
 
 /// Stops the broker that Debian starts on installation; the tests start their own.
-fn stop_service(prefix: &[&str]) -> Result<(), Failure> {
+fn stop_service(rights: &[&str]) -> Result<(), Failure> {
     let words: &[&str] = if Path::new("/run/systemd/system").is_dir() {
         &["systemctl", "disable", "--now", "mosquitto.service"]
     } else if Path::new("/etc/init.d/mosquitto").is_file() {
@@ -108,7 +121,7 @@ fn stop_service(prefix: &[&str]) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    run(&mut command(prefix[0], prefix.iter().skip(1).chain(words)))
+    run(&mut command(rights[0], rights.iter().skip(1).chain(words)))
 }
 
 /// Makes the Python environment of the peers, unless it is there and holds what `requirements` asks for.
@@ -132,7 +145,13 @@ fn is_root() -> bool {
 
 /// Says whether the C compiler finds a header.
 fn has_header(header: &str) -> bool {
-    installed("cc") && succeeds(&mut command("cc", ["-fsyntax-only", "-include", header, "-x", "c", "/dev/null"]))
+    has_header_for("cc", header)
+}
+
+/// Says whether this C compiler finds a header.
+pub(crate) fn has_header_for(compiler: &str, header: &str) -> bool {
+    let arguments = ["-fsyntax-only", "-include", header, "-x", "c", "/dev/null"];
+    installed(compiler) && succeeds(&mut command(compiler, arguments))
 }
 
 /// Says whether a program can be found, also where only root's search path would look.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ganglion_hil::cpio::Archive;
+use ganglion_hil::disk;
 use ganglion_hil::peers::PeerError;
 use ganglion_hil::peers::process::Process;
 
 use crate::buffer::Log;
-use crate::cpio::Archive;
 use crate::guest;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -96,23 +97,9 @@ fn kernel() -> Result<(PathBuf, Vec<PathBuf>), PeerError> {
     }
 }
 
-/// Makes an ext4 as Debian's installer would, with room behind it for the promises.
+/// Makes an ext4 with room behind it for the promises.
 pub(crate) fn make_file_system(disk: &Path) -> Result<(), PeerError> {
-    let io = |error| PeerError::Io { peer: "mke2fs", error };
-    let blocks = (guest::FILE_SYSTEM_BYTES / 4096).to_string();
-    File::create(disk).and_then(|file| file.set_len(guest::FILE_SYSTEM_BYTES + (1 << 20))).map_err(io)?;
-    let made = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"])
-        .arg(disk)
-        .arg(blocks)
-        .env("PATH", format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default()))
-        .output()
-        .map_err(|error| missing(io(error), "mke2fs"))?;
-    if made.status.success() {
-        Ok(())
-    } else {
-        Err(io(std::io::Error::other(String::from_utf8_lossy(&made.stderr).into_owned())))
-    }
+    disk::make(disk, guest::FILE_SYSTEM_BYTES, 1 << 20)
 }
 
 /// Puts this program, the libraries it is linked with and the kernel's modules into an archive.

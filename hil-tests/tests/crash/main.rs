@@ -18,10 +18,9 @@
 //! | `kill.rs` | the process killed everywhere |
 //! | `worker.rs`, `tracer.rs` | that process, and who kills it |
 //! | `cut.rs`, `write_log.rs` | the power cut everywhere |
-//! | `machine.rs`, `cpio.rs`, `guest.rs` | the machine, and what runs in it |
+//! | `machine.rs`, `guest.rs` | the machine, and what runs in it |
 
 mod buffer;
-mod cpio;
 mod cut;
 mod guest;
 mod kill;

@@ -2,25 +2,29 @@
 //! Documentation/driver-api/early-userspace/buffer-format.rst).
 
 /// An archive being made.
-#[derive(Default)]
-pub(crate) struct Archive {
+#[derive(Default, Debug)]
+pub struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Archive {
     /// Adds a folder; those above it come first.
-    pub(crate) fn folder(&mut self, path: &str) {
+    pub fn folder(&mut self, path: &str) {
         self.entry(path, 0o040_755, &[]);
     }
 
     /// Adds a file that everybody may run.
-    pub(crate) fn file(&mut self, path: &str, contents: &[u8]) {
+    ///
+    /// # Panics
+    /// When it has 4 GiB or more.
+    pub fn file(&mut self, path: &str, contents: &[u8]) {
         self.entry(path, 0o100_755, contents);
     }
 
     /// Returns the archive.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }
