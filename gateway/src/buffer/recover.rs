@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ganglion_protocols::record::Record;
-use ganglion_protocols::{Cri, Gap, LossCause, Timestamp};
+use ganglion_protocols::{Cri, Gap, LossCause, Origin, Timestamp};
 use tracing::{error, info, warn};
 
 use super::OpenError;
@@ -100,6 +100,8 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32, now: Timestamp)
 #[derive(Default)]
 struct Numbers {
     last: BTreeMap<Cri, u64>,
+    /// Up to where the samples of each resource's source are taken. The latest word counts: epochs have no order.
+    marks: BTreeMap<Cri, Origin>,
     /// Latest time of measurement.
     latest: Option<Timestamp>,
 }
@@ -314,6 +316,10 @@ fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut 
             }
             Ok(Record::LastSeq { resource, seq }) => (resource, seq),
             Ok(Record::Gap(gap)) => (gap.resource(), gap.last()),
+            Ok(Record::Mark { resource, origin }) => {
+                numbers.marks.insert(resource, origin);
+                continue;
+            }
             Ok(Record::Observation(observation)) => {
                 numbers.latest = numbers.latest.max(Some(observation.t));
                 match resources.get(&observation.shape.0) {
