@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{Channel, FALLBACK_VERSION, NotAMessage, SchemaHash, VERSION, put, take};
 use crate::bytes::Full;
 
-/// An answer of version 1. The order of the variants is the wire format: new ones come last.
+/// An answer of version 1. The order of the variants is the wire format: new ones come last. Number 0 is the answer of
+/// version 0, so that no message of any version is mistaken for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Answer<'a> {
     /// The node knows other versions only. Its form is that of version 0, for ever.
-    #[serde(skip)]
     Unsupported {
         /// The lowest version it knows.
         lowest: u8,
@@ -274,7 +274,10 @@ impl<'a> Answer<'a> {
     /// [`NotAMessage`], also for a version that is neither 0 nor [`VERSION`].
     pub fn parse(version: u8, payload: &'a [u8]) -> Result<Self, NotAMessage> {
         match (version, payload) {
-            (VERSION, payload) => take(payload),
+            (VERSION, payload) => match take(payload)? {
+                Self::Unsupported { .. } => Err(NotAMessage),
+                answer => Ok(answer),
+            },
             (FALLBACK_VERSION, &[UNSUPPORTED, lowest, highest]) => Ok(Self::Unsupported { lowest, highest }),
             _ => Err(NotAMessage),
         }
