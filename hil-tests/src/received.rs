@@ -36,6 +36,7 @@ pub struct Resource {
     epoch: String,
     seen: Ranges,
     declared: Ranges,
+    gaps: Vec<Gap>,
     /// Highest number by lane.
     highest: BTreeMap<Lane, u64>,
     received: u64,
@@ -132,15 +133,26 @@ struct Envelope {
     #[serde(default)]
     obs: Vec<Wire>,
     #[serde(default)]
-    gap: Vec<WireGap>,
+    gap: Vec<Gap>,
 }
 
-#[derive(Deserialize)]
-struct WireGap {
+/// A loss that was declared.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Gap {
     id: String,
-    first: u64,
-    last: u64,
-    n: u64,
+    /// The first number that is lost.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// How many of them are lost.
+    pub n: u64,
+    /// From when on they were measured, RFC 3339 in UTC.
+    pub from: String,
+    /// Until when.
+    pub to: String,
+    /// Why.
+    #[serde(rename = "r")]
+    pub cause: String,
 }
 
 /// How a payload that is compressed begins. Source: RFC 8878 §3.1.1.
@@ -210,12 +222,15 @@ impl Received {
             }
         }
         for gap in envelope.gap {
+            let resource = self.resources.entry(gap.id.clone()).or_default();
             // Of other numbers between them, that not all are lost, one cannot say which are.
             if gap.n == gap.last - gap.first + 1 {
-                let resource = self.resources.entry(gap.id).or_default();
                 for seq in gap.first..=gap.last {
                     resource.declared.insert(seq);
                 }
+            }
+            if !resource.gaps.contains(&gap) {
+                resource.gaps.push(gap);
             }
         }
     }
@@ -320,6 +335,12 @@ impl Resource {
     #[must_use]
     pub fn declared(&self, last: u64) -> u64 {
         self.missing(last).into_iter().flatten().filter(|seq| self.declared.holds(*seq)).count() as u64
+    }
+
+    /// Returns the losses that were declared, each once, as they came.
+    #[must_use]
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
     }
 
     /// Returns how many came for the first time after one with a higher number in the same lane.

@@ -5,6 +5,7 @@ mod arrows;
 mod bench;
 mod demo;
 mod fuzz;
+mod hil;
 mod image;
 mod machine;
 mod promises;
@@ -33,6 +34,7 @@ enum Verb {
     Demo(demo::Options),
     Bench(bench::Options),
     Fuzz(fuzz::Options),
+    Hil(hil::Options),
     Image(image::Options),
 }
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run_verb(&options),
         Verb::Bench(options) => bench::run_verb(&options),
         Verb::Fuzz(options) => fuzz::run_verb(&options),
+        Verb::Hil(options) => hil::run_verb(&options),
         Verb::Image(options) => image::run_verb(&options),
     };
     match outcome {

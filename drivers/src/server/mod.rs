@@ -20,6 +20,9 @@
 //! transceiver echoes be refused, and that be echoed, for ever. A board still has to be deaf while it talks: the answer to
 //! a write reads as the write.
 //!
+//! **Zeros at the end.** A frame that lost or gained bytes 00 at its end has a right CRC, of a PDU with another length. It
+//! gets the answer that §7 has for a wrong length, exception 03; the server cannot know that the line did it.
+//!
 //! **Answers are laid out in place**, not through `Response`: no second buffer, and no reading back of what was written.
 //! That they are what `Response` reads is a test.
 //!

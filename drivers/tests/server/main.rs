@@ -7,4 +7,7 @@ mod device;
 mod diagnostics;
 mod golden;
 mod identity;
+#[path = "../line/mod.rs"]
+mod line;
 mod rmodbus_peer;
+mod with_client;

@@ -43,6 +43,14 @@ impl Board {
         }
     }
 
+    /// Returns the name of what starts before its firmware, and lies beside it.
+    fn bootloader(self) -> Option<&'static str> {
+        match self {
+            Self::NucleoL476rg => Some("nucleo-boot"),
+            Self::Lm3s6965evb => None,
+        }
+    }
+
     fn machine(self) -> &'static str {
         match self {
             Self::NucleoL476rg => "b-l475e-iot01a",
@@ -91,8 +99,8 @@ pub struct NodeSettings {
     pub name: String,
     /// The firmware, an ELF file.
     pub firmware: PathBuf,
-    /// Bytes that lie in its flash, and from which address on: the page by which it is provisioned.
-    pub provisioned: Option<(u32, Vec<u8>)>,
+    /// What it is provisioned with: a copy of its settings, as `ganglion_protocols::node_settings` writes it.
+    pub provisioned: Option<Vec<u8>>,
 }
 
 /// A node; dropping it takes its power.
@@ -112,6 +120,8 @@ const SOON: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Size of the FRAM: as an FM24CL256, 32 KiB.
 const FRAM_BYTES: u64 = 32_768;
+/// The first of the two pages of flash that hold the settings of the NUCLEO-L476RG.
+const SETTINGS_PAGE: u32 = 0x080F_F000;
 const FRAM_ADDRESS: &str = "0x50";
 const TMP105_ADDRESS: &str = "0x48";
 /// Ends what a power cut left of a line: the rest of a number could pass for a number.
@@ -126,11 +136,17 @@ impl NodeMachine {
         let program = installed(PEER, "qemu-system-arm")?;
         let sockets = tempfile::tempdir().map_err(io_error)?;
         let node = Self { settings, folder: folder.to_owned(), sockets, program, running: None };
-        if let Some((address, bytes)) = &node.settings.provisioned {
-            fs::write(node.hex(), intel_hex(*address, bytes)).map_err(io_error)?;
-        }
-        if node.settings.board == Board::Lm3s6965evb {
-            File::create(node.fram()).and_then(|file| file.set_len(FRAM_BYTES)).map_err(io_error)?;
+        let provisioned = node.settings.provisioned.as_deref().unwrap_or_default();
+        match node.settings.board {
+            Board::NucleoL476rg => fs::write(node.hex(), intel_hex(SETTINGS_PAGE, provisioned)).map_err(io_error)?,
+            Board::Lm3s6965evb => {
+                fs::write(node.fram(), provisioned).map_err(io_error)?;
+                File::options()
+                    .write(true)
+                    .open(node.fram())
+                    .and_then(|file| file.set_len(FRAM_BYTES))
+                    .map_err(io_error)?;
+            }
         }
         Ok(node)
     }
@@ -252,7 +268,15 @@ impl NodeMachine {
         let mut words: Vec<OsString> = Vec::new();
         let mut give = |words_of_one: &[&str]| words.extend(words_of_one.iter().map(OsString::from));
         give(&["-M", board.machine(), "-display", "none", "-monitor", "none", "-kernel"]);
-        give(&[&self.settings.firmware.display().to_string()]);
+        let firmware = self.settings.firmware.display().to_string();
+        match board.bootloader() {
+            Some(bootloader) => {
+                give(&[&self.settings.firmware.with_file_name(bootloader).display().to_string()]);
+                give(&["-device", &format!("loader,file={firmware}")]);
+                give(&["-device", &format!("loader,file={}", self.hex().display())]);
+            }
+            None => give(&[&firmware]),
+        }
         // Its log is its standard output; what it hears there is nothing.
         give(&["-chardev", "stdio,id=log,signal=off"]);
         give(&["-chardev", &format!("{},id=bus", socket(&self.bus()))]);
@@ -260,9 +284,6 @@ impl NodeMachine {
             give(&["-serial", port]);
         }
         give(&["-qmp", &format!("unix:{},server=on,wait=off", self.control().display())]);
-        if self.settings.provisioned.is_some() {
-            give(&["-device", &format!("loader,file={}", self.hex().display())]);
-        }
         if board == Board::Lm3s6965evb {
             give(&["-device", &format!("tmp105,id=tmp105,address={TMP105_ADDRESS},bus=i2c")]);
             // Written through at once: power that is cut takes nothing back.

@@ -55,7 +55,7 @@ fn sample<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Sample> {
         boot: words.next()?.parse().ok()?,
         uptime_ms: words.next()?.parse().ok()?,
         values: words
-            .map(|word| if word == "-" { Some(None) } else { word.parse().ok().map(Some) })
+            .map(|word| if word.starts_with('!') { Some(None) } else { word.parse().ok().map(Some) })
             .collect::<Option<_>>()?,
     })
 }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn samples_are_read_among_other_lines_and_none_that_is_not_complete() {
-        let log = "node 3 up\nsample 7 1 2 1000 -5 2350 -\nnothing\nsample 7 2 2 20 <power cut>\nsample 7 3 2 3000 1";
+        let log = "node 3 up\nsample 7 1 2 1000 -5 2350 !0\nnothing\nsample 7 2 2 20 <power cut>\nsample 7 3 2 3000 1";
         let truth = Truth::of(log);
         let values = vec![Some(-5), Some(2350), None];
         assert_eq!(truth.samples, [Sample { epoch: 7, seq: 1, boot: 2, uptime_ms: 1000, values }]);

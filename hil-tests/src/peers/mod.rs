@@ -135,7 +135,10 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 /// Finds an installed program, also where only root's search path would look: Debian keeps the broker there.
-pub(crate) fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
+///
+/// # Errors
+/// [`PeerError::Missing`] when it is nowhere.
+pub fn installed(peer: &'static str, program: &str) -> Result<PathBuf, PeerError> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let mut places = env::split_paths(&path).chain(system).map(|folder| folder.join(program));

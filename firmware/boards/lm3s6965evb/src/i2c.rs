@@ -54,11 +54,7 @@ impl ErrorType for Bus {
 impl I2c for Bus {
     /// Writes and reads in one transaction. Where the direction changes the bus is left and taken again: QEMU's model does not
     /// repeat a start, and none of the node's chips mind.
-    fn transaction(
-        &mut self,
-        address: SevenBitAddress,
-        operations: &mut [Operation<'_>],
-    ) -> Result<(), Self::Error> {
+    fn transaction(&mut self, address: SevenBitAddress, operations: &mut [Operation<'_>]) -> Result<(), Self::Error> {
         let reads = |operation: &Operation<'_>| matches!(operation, Operation::Read(_));
         let mut begin = START;
         for place in 0..operations.len() {

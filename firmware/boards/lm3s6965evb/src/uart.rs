@@ -9,9 +9,9 @@ use crate::HZ;
 use crate::registers::Register;
 
 /// The log, UART0.
-pub(crate) static LOG: Uart = Uart::new(0x4000_C000);
+pub(crate) static LOG: Uart = Uart::new(0x4000_C000, &LOG_RINGS);
 /// The RS-485 line, UART1.
-pub(crate) static LINE: Uart = Uart::new(0x4000_D000);
+pub(crate) static LINE: Uart = Uart::new(0x4000_D000, &LINE_RINGS);
 
 const RECEIVED: u32 = 1 << 4;
 const SENT: u32 = 1 << 5;
@@ -22,16 +22,20 @@ const EVEN: u32 = 1 << 2;
 const PARITY: u32 = 1 << 1;
 const ENABLE: u32 = 1 << 9 | 1 << 8 | 1;
 
+/// Apart from the UARTs: all zeros at the start, they take no flash.
+static LOG_RINGS: Rings = Rings::new();
+static LINE_RINGS: Rings = Rings::new();
+
 /// One UART.
 pub(crate) struct Uart {
     base: usize,
-    rings: Rings,
+    rings: &'static Rings,
     speaking: AtomicBool,
 }
 
 impl Uart {
-    const fn new(base: usize) -> Self {
-        Self { base, rings: Rings::new(), speaking: AtomicBool::new(false) }
+    const fn new(base: usize, rings: &'static Rings) -> Self {
+        Self { base, rings, speaking: AtomicBool::new(false) }
     }
 
     fn register(&self, offset: usize) -> Register {
@@ -58,7 +62,7 @@ impl Uart {
     }
 
     pub(crate) fn rings(&self) -> &Rings {
-        &self.rings
+        self.rings
     }
 
     pub(crate) fn take(&self, out: &mut [u8]) -> usize {

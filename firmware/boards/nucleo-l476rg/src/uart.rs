@@ -11,20 +11,24 @@ use stm32_metapac::{self as pac, interrupt};
 use crate::HZ;
 
 /// The log, USART2.
-pub(crate) static LOG: Uart = Uart::new(pac::USART2);
+pub(crate) static LOG: Uart = Uart::new(pac::USART2, &LOG_RINGS);
 /// The RS-485 line, UART4.
-pub(crate) static LINE: Uart = Uart::new(pac::UART4);
+pub(crate) static LINE: Uart = Uart::new(pac::UART4, &LINE_RINGS);
+
+/// Apart from the UARTs: all zeros at the start, they take no flash.
+static LOG_RINGS: Rings = Rings::new();
+static LINE_RINGS: Rings = Rings::new();
 
 /// One UART.
 pub(crate) struct Uart {
     registers: Usart,
-    rings: Rings,
+    rings: &'static Rings,
     speaking: AtomicBool,
 }
 
 impl Uart {
-    const fn new(registers: Usart) -> Self {
-        Self { registers, rings: Rings::new(), speaking: AtomicBool::new(false) }
+    const fn new(registers: Usart, rings: &'static Rings) -> Self {
+        Self { registers, rings, speaking: AtomicBool::new(false) }
     }
 
     /// Starts it, RM0351 §40.5.2. `rs485`: the UART switches the transceiver (driver enable mode, §40.5.18).
@@ -48,7 +52,7 @@ impl Uart {
     }
 
     pub(crate) fn rings(&self) -> &Rings {
-        &self.rings
+        self.rings
     }
 
     /// Takes what was heard.

@@ -24,9 +24,7 @@ impl Rings {
     /// Makes two empty rings.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            inner: Mutex::new(RefCell::new(Inner { heard: Deque::new(), said: Deque::new() })),
-        }
+        Self { inner: Mutex::new(RefCell::new(Inner { heard: Deque::new(), said: Deque::new() })) }
     }
 
     /// From the interrupt: a byte was heard. One that has no room spoils what is there, which its checksum will tell.
