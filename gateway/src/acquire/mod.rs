@@ -40,7 +40,7 @@ pub use self::handle::{CallError, Handle};
 use self::learned::Learned;
 use self::trace::Trace;
 use crate::monitor::Monitor;
-use crate::pipeline::Sample;
+use crate::pipeline::Acquired;
 use crate::site::Site;
 
 /// Pause before a task that panicked is started anew.
@@ -55,7 +55,7 @@ pub struct Surroundings {
     /// Where raw bytes are written down.
     pub trace: Trace,
     /// Where samples go.
-    pub out: mpsc::Sender<Sample>,
+    pub out: mpsc::Sender<Acquired>,
     /// Turns true when it is time to end.
     pub stop: watch::Receiver<bool>,
 }
