@@ -37,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) segments: VecDeque<Entry>,
     /// Last number given to each resource.
     pub(super) numbers: BTreeMap<Cri, u64>,
+    /// Up to where the samples of each resource's source are taken.
+    pub(super) marks: BTreeMap<Cri, Origin>,
     /// Number for the next segment.
     pub(super) next_segment: u64,
     pub(super) spares: Vec<String>,
@@ -211,6 +213,7 @@ fn assemble(
         epoch: epoch.filter(|_| numbered),
         segments,
         numbers: numbers.last,
+        marks: numbers.marks,
         next_segment: highest + 1,
         spares: Vec::new(),
         cursor: slot,

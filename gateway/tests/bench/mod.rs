@@ -127,6 +127,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
             });
         }
         site.buses.push(Bus {
+            protocol: ganglion::site::Protocol::Modbus,
             name: format!("bus {number}"),
             link: plan.link,
             response_timeout: plan.response_timeout,

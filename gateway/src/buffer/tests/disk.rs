@@ -79,7 +79,12 @@ fn what_was_durable_and_not_acknowledged_is_read_again_after_a_restart() {
         let (mut opened, monitor) = start(&site);
         let epoch = opened.telemetry.epoch;
         for mark in 0..10 {
-            opened.telemetry.intake.send(observation(&site, usize::try_from(mark % 4).unwrap(), mark).into()).await.unwrap();
+            opened
+                .telemetry
+                .intake
+                .send(observation(&site, usize::try_from(mark % 4).unwrap(), mark).into())
+                .await
+                .unwrap();
         }
         assert_eq!(marks(&read(&mut opened, 10, false).await), (0..10).collect::<Vec<_>>());
         let ledger = monitor.snapshot().resources[&resource(1)];
