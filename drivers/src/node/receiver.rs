@@ -51,6 +51,7 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
     extern crate std;
 
     use super::*;
@@ -89,7 +90,8 @@ mod tests {
     fn garbage_of_any_length_costs_two_frames_at_most() {
         for length in [1, 10, 254, 255, 256, 300, 100_000] {
             let mut receiver = Receiver::new();
-            let garbage: std::vec::Vec<u8> = (0..length).map(|place| (place * 7 % 255) as u8 + 1).collect();
+            let garbage: std::vec::Vec<u8> =
+                (0..length).map(|place| u8::try_from(place * 7 % 255).unwrap() + 1).collect();
             heard(&mut receiver, &garbage);
             let one = frame(&[1, 2, 3]);
             let (good, _) = heard(&mut receiver, &[one.clone(), one.clone(), one].concat());
