@@ -86,6 +86,12 @@ impl From<Unnumbered> for Offered {
     }
 }
 
+impl From<LostOfStream> for Offered {
+    fn from(lost: LostOfStream) -> Self {
+        Self::Lost(lost)
+    }
+}
+
 /// Observations of one stream that its device has lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LostOfStream {
