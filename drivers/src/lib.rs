@@ -23,6 +23,8 @@ pub mod bus;
 pub mod chip;
 pub mod client;
 pub mod learn;
+#[cfg(feature = "alloc")]
+pub mod node;
 pub mod plan;
 pub mod report;
 pub mod schedule;

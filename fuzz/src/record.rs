@@ -2,9 +2,9 @@
 
 use ganglion_protocols::bytes::{Reader, Writer};
 use ganglion_protocols::modbus::ExceptionCode;
-use ganglion_protocols::record::{Record, ShapeId, put_gap, put_last_seq, put_observation, put_shape};
+use ganglion_protocols::record::{Record, ShapeId, put_gap, put_last_seq, put_mark, put_observation, put_shape};
 use ganglion_protocols::{
-    Clock, ClockSource, Cri, Gap, LossCause, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+    Clock, ClockSource, Cri, Gap, LossCause, Origin, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
 };
 
 /// Every record that is taken uses up bytes, and an observation that is put again says the same.
@@ -59,6 +59,15 @@ pub(crate) fn run(bytes: &[u8]) {
                     Ok(Record::LastSeq { resource: again, seq: number }) if again == resource && number == seq
                 ));
             }
+            Record::Mark { resource, origin } => {
+                let mut out = [0; 32];
+                let mut writer = Writer::new(&mut out);
+                put_mark(&mut writer, resource, origin).expect("there is room");
+                assert!(matches!(
+                    Record::take(&mut Reader::new(&out)),
+                    Ok(Record::Mark { resource: again, origin: place }) if again == resource && place == origin
+                ));
+            }
             Record::Gap(gap) => {
                 let mut out = [0; 64];
                 let mut writer = Writer::new(&mut out);
@@ -69,7 +78,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// A segment's beginning: a last number, a shape and two observations, apart and together.
+/// A segment's beginning: a last number, a shape, a loss, a mark and two observations, apart and together.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let resource: Cri = "330502-0103-000123-33".parse().expect("an identifier");
     let properties = [
@@ -102,6 +111,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     ];
     let gap = Gap::whole(resource, (30, 40), (t, t), LossCause::Quota).expect("a gap");
     seeds.push(put(&|out| put_gap(out, &gap).expect("there is room")));
+    let origin = Origin { epoch: 300, seq: 70_000 };
+    seeds.push(put(&|out| put_mark(out, resource, origin).expect("there is room")));
     for (readings, seq) in observations.iter().zip(41..) {
         seeds.push(put(&|out| put_observation(out, ShapeId(0), seq, t, clock, readings).expect("there is room")));
     }

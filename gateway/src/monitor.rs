@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ganglion_protocols::{Cri, Reason, Timestamp, Value};
+use ganglion_protocols::{Cri, Origin, Reason, Timestamp, Value};
 use serde::Serialize;
 
 use crate::pipeline::Unnumbered;
@@ -13,6 +13,8 @@ use crate::site::{REACHABLE, RUNNING, Site, Stream};
 #[derive(Debug)]
 pub struct Monitor {
     state: Mutex<Snapshot>,
+    /// Up to where the samples of each source are durable.
+    origins: Mutex<BTreeMap<Cri, Origin>>,
 }
 
 /// Everything the gateway knows about itself at one instant.
@@ -72,6 +74,8 @@ pub struct Ledger {
     pub delivered: u64,
     /// Given up: refused or evicted by the buffer, or never acceptable to the broker; each with an ERROR in the log.
     pub dropped: u64,
+    /// Sent again by their source after they were taken, and not taken twice.
+    pub repeated: u64,
     /// Number of the last accepted observation, over all starts of the store.
     pub last_seq: u64,
 }
@@ -291,6 +295,7 @@ impl Monitor {
                 event_resources: ledgers(&site.event_streams),
                 standing: BTreeMap::new(),
             }),
+            origins: Mutex::default(),
         }
     }
 
@@ -324,6 +329,17 @@ impl Monitor {
     /// Sets the state of one bus.
     pub fn bus(&self, name: &str, bus: BusState) {
         self.lock().buses.insert(name.to_owned(), bus);
+    }
+
+    /// Says up to where the samples of a resource's source are durable here.
+    pub fn set_durable_origin(&self, resource: Cri, origin: Origin) {
+        self.lock_origins().insert(resource, origin);
+    }
+
+    /// Returns up to where the samples of a resource's source are durable: what its source may be told.
+    #[must_use]
+    pub fn durable_origin(&self, resource: Cri) -> Option<Origin> {
+        self.lock_origins().get(&resource).copied()
     }
 
     /// Changes the counters of one resource's observations.
@@ -382,6 +398,10 @@ impl Monitor {
             LogName::Telemetry => &mut state.store,
             LogName::Events => &mut state.event_store,
         })
+    }
+
+    fn lock_origins(&self) -> MutexGuard<'_, BTreeMap<Cri, Origin>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {

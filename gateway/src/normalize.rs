@@ -13,26 +13,37 @@ use tokio::sync::mpsc;
 
 use self::events::Events;
 use crate::monitor::Monitor;
-use crate::pipeline::{Sample, Unnumbered};
+use crate::pipeline::{Acquired, LostAtSource, LostOfStream, Offered, Sample, Unnumbered};
 use crate::site::{Group, Point, Role, Scale, Site};
 
 /// Turns samples into observations and events until acquire is done; waits where the buffer is full.
 pub async fn run(
     site: Arc<Site>,
     monitor: Arc<Monitor>,
-    mut samples: mpsc::Receiver<Sample>,
-    observations: mpsc::Sender<Unnumbered>,
-    events: mpsc::Sender<Unnumbered>,
+    mut samples: mpsc::Receiver<Acquired>,
+    observations: mpsc::Sender<Offered>,
+    events: mpsc::Sender<Offered>,
 ) {
     let start = Instant::now();
     let mut reports = Reports::new(&site);
     let mut alarms = Events::new(&site);
-    while let Some(sample) = samples.recv().await {
+    while let Some(acquired) = samples.recv().await {
+        let sample = match acquired {
+            Acquired::Sample(sample) => sample,
+            Acquired::Lost(lost) => {
+                for loss in losses(&site, &lost) {
+                    if observations.send(Offered::Lost(loss)).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+        };
         let now = start.elapsed();
         let observed = observe(&site, &sample);
         for event in alarms.observe(&site, now, &sample, &observed) {
             monitor.event(&site, &event);
-            if events.send(event).await.is_err() {
+            if events.send(event.into()).await.is_err() {
                 return;
             }
         }
@@ -43,7 +54,7 @@ pub async fn run(
             if let Some(stream) = site.streams.get(observation.stream.0) {
                 monitor.count(stream.resource, |ledger| ledger.sampled += 1);
             }
-            if observations.send(observation).await.is_err() {
+            if observations.send(observation.into()).await.is_err() {
                 return;
             }
         }
@@ -110,7 +121,13 @@ pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
         .iter()
         .map(|&stream| {
             let width = site.streams.get(stream.0).map_or(0, |stream| stream.properties.len());
-            Unnumbered { stream, t: sample.t, clock: sample.clock, readings: vec![NOT_READ; width] }
+            Unnumbered {
+                stream,
+                t: sample.t,
+                clock: sample.clock,
+                readings: vec![NOT_READ; width],
+                origin: sample.origin,
+            }
         })
         .collect();
     for point in group.points.iter() {
@@ -120,6 +137,14 @@ pub fn observe(site: &Site, sample: &Sample) -> Vec<Unnumbered> {
         }
     }
     observations
+}
+
+/// Returns one loss for each resource of the group whose samples are lost.
+fn losses(site: &Site, lost: &LostAtSource) -> Vec<LostOfStream> {
+    let LostAtSource { device, group, count, from, to, cause, origin } = *lost;
+    let group = site.devices.get(device.0).and_then(|device| device.groups.get(group));
+    let streams = group.map_or(&[][..], |group| &group.streams);
+    streams.iter().map(|&stream| LostOfStream { stream, count, from, to, cause, origin }).collect()
 }
 
 /// What a property shows when no point of this device fills it.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganglion_protocols::{Clock, Reading, Reason, Timestamp};
+use ganglion_protocols::{Clock, LossCause, Origin, Reading, Reason, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{info, warn};
@@ -21,7 +22,16 @@ use crate::monitor::Monitor;
 use crate::site::{BrokerSettings, DeviceId, Site, StreamId};
 use crate::{acquire, control, deliver, normalize, status, vitals};
 
-/// One poll of one group of a device's points, as its answers came: from acquire to normalize.
+/// From acquire to normalize.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Acquired {
+    /// What a device said.
+    Sample(Sample),
+    /// What a device had measured and can no longer say.
+    Lost(LostAtSource),
+}
+
+/// One poll of one group of a device's points, as its answers came.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sample {
     /// The device polled.
@@ -37,9 +47,69 @@ pub struct Sample {
     pub words: Vec<u16>,
     /// One entry for each of the group's wants, in its order: why it has no items.
     pub states: Vec<Option<Reason>>,
+    /// Its place among the device's own samples, where the device numbers and keeps them and sends them until they are durable
+    /// here.
+    pub origin: Option<Origin>,
 }
 
-/// An observation that the buffer has not numbered yet: from normalize to buffer.
+/// Samples of one group that a device has lost, in their place among those it has not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LostAtSource {
+    /// The device.
+    pub device: DeviceId,
+    /// Which of its groups, a place in [`Device::groups`](crate::site::Device::groups).
+    pub group: usize,
+    /// How many there were, or were likely. Each resource of the group uses up as many numbers.
+    pub count: NonZeroU64,
+    /// Earliest time of measurement of any of them.
+    pub from: Timestamp,
+    /// Latest time of measurement of any of them.
+    pub to: Timestamp,
+    /// Why.
+    pub cause: LossCause,
+    /// The place of the last of them among the device's own samples.
+    pub origin: Option<Origin>,
+}
+
+/// What the buffer is to number: from normalize to buffer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Offered {
+    /// An observation, or an event.
+    Observation(Unnumbered),
+    /// Observations that will never come.
+    Lost(LostOfStream),
+}
+
+impl From<Unnumbered> for Offered {
+    fn from(observation: Unnumbered) -> Self {
+        Self::Observation(observation)
+    }
+}
+
+impl From<LostOfStream> for Offered {
+    fn from(lost: LostOfStream) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+/// Observations of one stream that its device has lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LostOfStream {
+    /// The stream.
+    pub stream: StreamId,
+    /// How many numbers they use up.
+    pub count: NonZeroU64,
+    /// Earliest time of measurement of any of them.
+    pub from: Timestamp,
+    /// Latest time of measurement of any of them.
+    pub to: Timestamp,
+    /// Why.
+    pub cause: LossCause,
+    /// The place of the last of them among the device's own samples.
+    pub origin: Option<Origin>,
+}
+
+/// An observation that the buffer has not numbered yet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Unnumbered {
     /// The stream it belongs to.
@@ -50,6 +120,8 @@ pub struct Unnumbered {
     pub clock: Clock,
     /// One reading for each property of the stream.
     pub readings: Vec<Reading>,
+    /// Its place among its device's own samples, as in [`Sample::origin`].
+    pub origin: Option<Origin>,
 }
 
 /// Samples that may wait for normalize; then acquire waits.

@@ -70,6 +70,8 @@ pub struct Bus {
     pub name: String,
     /// How it is reached.
     pub link: Link,
+    /// What is spoken on it.
+    pub protocol: Protocol,
     /// How long a unit may take from the end of a request to the first byte of its answer.
     pub response_timeout: Duration,
     /// How long after a request was given up its answer may still arrive; zero on Modbus TCP, where transactions tell.
@@ -80,6 +82,15 @@ pub struct Bus {
     pub dead_unit_share_percent: u8,
     /// The devices on it.
     pub devices: Vec<DeviceId>,
+}
+
+/// What is spoken on a bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// Modbus: registers are polled.
+    Modbus,
+    /// The node link: sensor nodes give the samples that they have kept. Each device has one group.
+    NodeLink,
 }
 
 /// How a bus is reached.

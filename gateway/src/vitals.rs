@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::monitor::{Monitor, Vitals};
-use crate::pipeline::Unnumbered;
+use crate::pipeline::{Offered, Unnumbered};
 use crate::site::{RUNNING, Site};
 
 /// Time between two looks.
@@ -58,16 +58,16 @@ pub fn states() -> impl Iterator<Item = &'static str> {
 pub async fn run(
     site: Arc<Site>,
     monitor: Arc<Monitor>,
-    events: mpsc::Sender<Unnumbered>,
+    events: mpsc::Sender<Offered>,
     mut stop: watch::Receiver<bool>,
 ) {
     let start = Instant::now();
     let tell = async |state: &str, holds: bool| {
         let Some(stream) = site.event_stream(site.gateway, state) else { return Ok(()) };
         let readings = vec![Reading { value: Some(Value::Bool(holds)), quality: Quality::Good }];
-        let event = Unnumbered { stream, t: clock::now(), clock: clock::state(), readings };
+        let event = Unnumbered { stream, t: clock::now(), clock: clock::state(), readings, origin: None };
         monitor.event(&site, &event);
-        events.send(event).await
+        events.send(event.into()).await
     };
     if tell(RUNNING, true).await.is_err() {
         return;

@@ -44,6 +44,14 @@ pub enum LossCause {
     PacketTooLarge,
     /// They were accepted and not yet durable when the power went, and later ones survived.
     PowerCut,
+    /// The node's own store was full and its oldest went.
+    NodeFull,
+    /// The node's own store was gone after a restart. How many it held nobody knows: the count is what its period makes likely.
+    NodeRestart,
+    /// The node's clock was never set in the boot that measured them, and that boot is over.
+    Undated,
+    /// The node could not read them back from its own store.
+    NodeDamaged,
     /// A cause this edition does not know, kept by its code.
     Other(UnknownCause),
 }
@@ -153,6 +161,10 @@ impl LossCause {
             Self::PayloadInvalid => 0x09,
             Self::PacketTooLarge => 0x0A,
             Self::PowerCut => 0x0B,
+            Self::NodeFull => 0x0C,
+            Self::NodeRestart => 0x0D,
+            Self::Undated => 0x0E,
+            Self::NodeDamaged => 0x0F,
             Self::Other(UnknownCause(code)) => code,
         }
     }
@@ -172,6 +184,10 @@ impl LossCause {
             0x09 => Self::PayloadInvalid,
             0x0A => Self::PacketTooLarge,
             0x0B => Self::PowerCut,
+            0x0C => Self::NodeFull,
+            0x0D => Self::NodeRestart,
+            0x0E => Self::Undated,
+            0x0F => Self::NodeDamaged,
             code => Self::Other(UnknownCause(code)),
         }
     }
@@ -191,6 +207,10 @@ impl fmt::Display for LossCause {
             Self::PayloadInvalid => "payload-invalid",
             Self::PacketTooLarge => "packet-too-large",
             Self::PowerCut => "power-cut",
+            Self::NodeFull => "node-full",
+            Self::NodeRestart => "node-restart",
+            Self::Undated => "undated",
+            Self::NodeDamaged => "node-damaged",
             Self::Other(UnknownCause(code)) => return write!(f, "other-{code:02x}"),
         })
     }

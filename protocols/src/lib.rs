@@ -24,6 +24,7 @@ pub mod modbus;
 pub mod node_link;
 pub mod node_settings;
 pub mod observation;
+pub mod origin;
 pub mod quality;
 pub mod record;
 pub mod time;
@@ -32,6 +33,7 @@ pub mod topic;
 pub use cri::{Class, Cri, CriError, Division, Serial};
 pub use gap::{Gap, LossCause};
 pub use observation::{Observation, Property, Reading, Shape, Value};
+pub use origin::Origin;
 pub use quality::{Quality, Reason};
 pub use time::{Clock, ClockSource, Timestamp};
 

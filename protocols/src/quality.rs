@@ -59,6 +59,16 @@ pub enum Reason {
     OutOfRange,
     /// A register that tells devices apart holds another value: this is not the device that was configured.
     WrongDevice,
+    /// A node says that the wire to its sensor is broken, or the transmitter has failed low (NAMUR NE 43).
+    BrokenWire,
+    /// A node says that its sensor gives more than it can, or the transmitter has failed high.
+    SensorOverRange,
+    /// A node says that its sensor gives less than it can.
+    SensorUnderRange,
+    /// A node says that its sensor does not answer.
+    SensorSilent,
+    /// A node says that what its sensor answers is no value.
+    SensorGarbled,
     /// A reason this edition does not know, kept by its code.
     Other(UnknownReason),
 }
@@ -82,6 +92,11 @@ impl Reason {
             Self::NotAValue => 0x07,
             Self::OutOfRange => 0x08,
             Self::WrongDevice => 0x09,
+            Self::BrokenWire => 0x0A,
+            Self::SensorOverRange => 0x0B,
+            Self::SensorUnderRange => 0x0C,
+            Self::SensorSilent => 0x0D,
+            Self::SensorGarbled => 0x0E,
             Self::Other(UnknownReason(code)) => code,
             Self::Exception(code) => 0x100 | code.code() as u16,
         }
@@ -101,6 +116,11 @@ impl Reason {
             0x07 => Self::NotAValue,
             0x08 => Self::OutOfRange,
             0x09 => Self::WrongDevice,
+            0x0A => Self::BrokenWire,
+            0x0B => Self::SensorOverRange,
+            0x0C => Self::SensorUnderRange,
+            0x0D => Self::SensorSilent,
+            0x0E => Self::SensorGarbled,
             0x100..=0x1FF => Self::Exception(ExceptionCode::new(code as u8)),
             _ => Self::Other(UnknownReason(code)),
         }
@@ -120,6 +140,11 @@ impl fmt::Display for Reason {
             Self::NotAValue => f.write_str("not-a-value"),
             Self::OutOfRange => f.write_str("out-of-range"),
             Self::WrongDevice => f.write_str("wrong-device"),
+            Self::BrokenWire => f.write_str("broken-wire"),
+            Self::SensorOverRange => f.write_str("sensor-over-range"),
+            Self::SensorUnderRange => f.write_str("sensor-under-range"),
+            Self::SensorSilent => f.write_str("sensor-silent"),
+            Self::SensorGarbled => f.write_str("sensor-garbled"),
             Self::Other(UnknownReason(code)) => write!(f, "other-{code:02x}"),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A segment of the buffer is read without its configuration, so it explains itself: a [`Record::Shape`] names a
 //! resource and its properties before the first observation that refers to it, and a [`Record::LastSeq`] carries the
-//! numbering over from the segments before. The byte layout is written down in `gateway/docs/buffer-format.md`.
+//! numbering over from the segments before. A [`Record::Mark`] stands in the same frame as what it speaks of. The byte layout is written down in `gateway/docs/buffer-format.md`.
 //!
 //! ```text
 //! record      = kind u8, body
@@ -15,12 +15,14 @@
 //! reading     = tag u8, [reason varint], [value]     tag = value kind (low 4 bits) | quality << 4
 //! last seq    = 0x03, cri u64 LE, seq varint
 //! gap         = 0x04, cri u64 LE, first varint, last - first varint, count varint, from i64 LE, to i64 LE, cause u8
+//! mark        = 0x05, cri u64 LE, epoch varint, seq varint
 //! ```
 
 use crate::bytes::{Full, Reader, Truncated, Writer};
 use crate::cri::{Cri, CriError};
 use crate::gap::{Gap, LossCause};
 use crate::observation::{Property, Reading, Shape, Value};
+use crate::origin::Origin;
 use crate::quality::{Quality, Reason};
 use crate::time::{Clock, ClockSource, Timestamp};
 
@@ -28,6 +30,7 @@ const SHAPE: u8 = 0x01;
 const OBSERVATION: u8 = 0x02;
 const LAST_SEQ: u8 = 0x03;
 const GAP: u8 = 0x04;
+const MARK: u8 = 0x05;
 
 /// Number of a shape within one segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -49,6 +52,13 @@ pub enum Record<'a> {
     },
     /// Observations that are lost.
     Gap(Gap),
+    /// Up to where a source's own samples of a resource are taken, with this frame and those before it.
+    Mark {
+        /// The resource.
+        resource: Cri,
+        /// The last of the source's samples that is taken.
+        origin: Origin,
+    },
 }
 
 /// Why bytes are no record.
@@ -85,6 +95,11 @@ pub enum RecordError {
         /// The count found.
         count: u64,
     },
+    /// An epoch or a number of a source above 32 bits.
+    Origin {
+        /// The number found.
+        got: u64,
+    },
 }
 
 impl From<Truncated> for RecordError {
@@ -103,6 +118,7 @@ impl core::fmt::Display for RecordError {
             Self::Channels { got } => write!(f, "channel or count of channels {got} is too large"),
             Self::ShapeId { got } => write!(f, "shape number {got} is above 32 bits"),
             Self::Gap { first, count } => write!(f, "a gap of {count} numbers from {first} is none"),
+            Self::Origin { got } => write!(f, "epoch or number {got} of a source is above 32 bits"),
         }
     }
 }
@@ -123,6 +139,11 @@ impl<'a> Record<'a> {
                 Ok(Self::LastSeq { resource, seq: bytes.varint()? })
             }
             GAP => take_gap(bytes).map(Self::Gap),
+            MARK => {
+                let resource = take_cri(bytes)?;
+                let (epoch, seq) = (take_u32(bytes)?, take_u32(bytes)?);
+                Ok(Self::Mark { resource, origin: Origin { epoch, seq } })
+            }
             got => Err(RecordError::Kind { got }),
         }
     }
@@ -203,6 +224,17 @@ pub fn put_gap(out: &mut Writer<'_>, gap: &Gap) -> Result<(), Full> {
     out.put(&from.unix_nanos().to_le_bytes())?;
     out.put(&to.unix_nanos().to_le_bytes())?;
     out.put(&[gap.cause().code()])
+}
+
+/// Puts a mark record.
+///
+/// # Errors
+/// [`Full`] when the buffer is too short.
+pub fn put_mark(out: &mut Writer<'_>, resource: Cri, origin: Origin) -> Result<(), Full> {
+    out.put(&[MARK])?;
+    out.put(&resource.to_bits().to_le_bytes())?;
+    out.varint(u64::from(origin.epoch))?;
+    out.varint(u64::from(origin.seq))
 }
 
 /// Properties that differ in nothing but their channel, or a single one without.
@@ -390,6 +422,11 @@ fn take_gap(bytes: &mut Reader<'_>) -> Result<Gap, RecordError> {
 
 fn take_cri(bytes: &mut Reader<'_>) -> Result<Cri, RecordError> {
     Cri::from_bits(u64::from_le_bytes(bytes.array()?)).map_err(RecordError::Resource)
+}
+
+fn take_u32(bytes: &mut Reader<'_>) -> Result<u32, RecordError> {
+    let got = bytes.varint()?;
+    u32::try_from(got).map_err(|_| RecordError::Origin { got })
 }
 
 fn take_shape_id(bytes: &mut Reader<'_>) -> Result<ShapeId, RecordError> {

@@ -3,10 +3,11 @@
 use ganglion_protocols::bytes::{Full, Reader, Writer};
 use ganglion_protocols::modbus::ExceptionCode;
 use ganglion_protocols::record::{
-    Channels, Record, RecordError, ShapeId, put_gap, put_last_seq, put_observation, put_shape,
+    Channels, Record, RecordError, ShapeId, put_gap, put_last_seq, put_mark, put_observation, put_shape,
 };
 use ganglion_protocols::{
-    Clock, ClockSource, Cri, CriError, Gap, LossCause, Property, Quality, Reading, Reason, Shape, Timestamp, Value,
+    Clock, ClockSource, Cri, CriError, Gap, LossCause, Origin, Property, Quality, Reading, Reason, Shape, Timestamp,
+    Value,
 };
 use proptest::prelude::*;
 
@@ -17,6 +18,7 @@ enum Owned {
     Observation { shape: ShapeId, seq: u64, t: Timestamp, clock: Clock, readings: Vec<Reading> },
     LastSeq { resource: Cri, seq: u64 },
     Gap(Gap),
+    Mark { resource: Cri, origin: Origin },
 }
 
 impl Owned {
@@ -31,6 +33,7 @@ impl Owned {
             }
             Self::LastSeq { resource, seq } => put_last_seq(out, *resource, *seq),
             Self::Gap(gap) => put_gap(out, gap),
+            Self::Mark { resource, origin } => put_mark(out, *resource, *origin),
         }
     }
 
@@ -62,6 +65,7 @@ impl Owned {
             },
             Record::LastSeq { resource, seq } => Self::LastSeq { resource, seq },
             Record::Gap(gap) => Self::Gap(gap),
+            Record::Mark { resource, origin } => Self::Mark { resource, origin },
         })
     }
 
@@ -177,6 +181,36 @@ fn a_gap_record_is_these_bytes() {
 }
 
 #[test]
+fn a_mark_record_is_these_bytes() {
+    let record = Owned::Mark { resource: pump(), origin: Origin { epoch: 300, seq: u32::MAX } };
+    let bytes = hex("05  47 e5 07 c0 59 0c 16 00  ac 02  ff ff ff ff 0f");
+    assert_eq!(record.bytes(), bytes);
+    assert_eq!(take_whole(&bytes), Ok(record));
+}
+
+#[test]
+fn a_mark_beyond_32_bits_is_none() {
+    for bytes in ["05  47 e5 07 c0 59 0c 16 00  80 80 80 80 10  01", "05  47 e5 07 c0 59 0c 16 00  01  80 80 80 80 10"]
+    {
+        assert_eq!(take_whole(&hex(bytes)), Err(RecordError::Origin { got: 1 << 32 }), "{bytes}");
+    }
+}
+
+#[test]
+fn causes_have_these_codes_and_names() {
+    for (cause, code, name) in [
+        (LossCause::NodeFull, 0x0C, "node-full"),
+        (LossCause::NodeRestart, 0x0D, "node-restart"),
+        (LossCause::Undated, 0x0E, "undated"),
+        (LossCause::NodeDamaged, 0x0F, "node-damaged"),
+    ] {
+        assert_eq!((cause.code(), LossCause::from_code(code)), (code, cause));
+        assert_eq!(cause.to_string(), name);
+    }
+    assert_eq!(LossCause::from_code(0x10).to_string(), "other-10");
+}
+
+#[test]
 fn a_gap_of_nothing_or_of_more_than_it_spans_is_none() {
     let span = (Timestamp::default(), Timestamp::default());
     for (first, last, count) in [(0, 5, 1), (5, 4, 1), (1, 5, 0), (1, 5, 6), (0, u64::MAX, 1)] {
@@ -205,7 +239,8 @@ fn gaps_of_one_resource_and_cause_become_one_and_overlaps_count_once() {
 fn an_error_names_what_is_wrong_with_the_bytes() {
     for (bytes, error, message) in [
         ("", RecordError::Truncated, "the record ends early"),
-        ("05", RecordError::Kind { got: 5 }, "record kind 0x05 is unknown"),
+        ("06", RecordError::Kind { got: 6 }, "record kind 0x06 is unknown"),
+        ("05 47 e5 07 c0 59 0c 16 00 01", RecordError::Truncated, "the record ends early"),
         ("00", RecordError::Kind { got: 0 }, "record kind 0x00 is unknown"),
         (
             "03 00 00 00 00 00 00 00 80 01",
@@ -301,6 +336,8 @@ fn any_record() -> impl Strategy<Value = Owned> {
         )
             .prop_map(|(shape, seq, t, clock, readings)| Owned::Observation { shape, seq, t, clock, readings }),
         (cri(), edges_u64()).prop_map(|(resource, seq)| Owned::LastSeq { resource, seq }),
+        (cri(), any::<(u32, u32)>())
+            .prop_map(|(resource, (epoch, seq))| Owned::Mark { resource, origin: Origin { epoch, seq } }),
         (cri(), edges_u64(), edges_u64(), edges_u64(), any::<(i64, i64)>(), any::<u8>()).prop_map(
             |(resource, first, more, count, (from, to), cause)| {
                 let first = first.max(1);

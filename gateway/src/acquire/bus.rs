@@ -21,7 +21,7 @@ use super::trace::{Moment, Trace};
 use super::wire::{Connection, Event, PreciseTimer, Standing};
 use crate::clock;
 use crate::monitor::Monitor;
-use crate::pipeline::Sample;
+use crate::pipeline::{Acquired, Sample};
 use crate::site::{Bus, Device, Site};
 
 /// Longest wait without anything to do, so that what is shown of the bus stays fresh.
@@ -43,7 +43,7 @@ pub(super) struct BusTask {
     pub(super) monitor: Arc<Monitor>,
     pub(super) learned: Learned,
     pub(super) trace: Trace,
-    pub(super) out: mpsc::Sender<Sample>,
+    pub(super) out: mpsc::Sender<Acquired>,
     pub(super) calls: Arc<Mutex<mpsc::Receiver<Call>>>,
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -289,8 +289,9 @@ impl Running {
         self.observed.sampled(task, at, missed);
         let outcome = states.iter().rev().find_map(|state| *state);
         self.report(device.0, group, outcome);
-        let sample = Sample { device, group, t: clock::before(age), clock: clock::state(), words, states };
-        self.task.out.send(sample).await.map_err(|_| Ended)
+        let (t, clock) = (clock::before(age), clock::state());
+        let sample = Sample { device, group, t, clock, words, states, origin: None };
+        self.task.out.send(Acquired::Sample(sample)).await.map_err(|_| Ended)
     }
 
     /// Counts the poll, and logs the first one and each change of the device's health.

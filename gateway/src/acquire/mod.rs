@@ -7,6 +7,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `bus.rs` | the task: bytes, time, events |
+//! | `node/` | the task of a bus of sensor nodes |
 //! | `settings.rs` | from the site to the engine's settings |
 //! | `wire/` | ports and sockets, opened and opened again; the precise timer |
 //! | `handle.rs` | reads and writes on demand |
@@ -21,6 +22,7 @@ mod bus;
 mod fact;
 mod handle;
 pub mod learned;
+mod node;
 pub(crate) mod observed;
 pub(crate) mod settings;
 pub mod trace;
@@ -38,10 +40,11 @@ use tracing::error;
 use self::bus::BusTask;
 pub use self::handle::{CallError, Handle};
 use self::learned::Learned;
+use self::node::NodeTask;
 use self::trace::Trace;
 use crate::monitor::Monitor;
-use crate::pipeline::Sample;
-use crate::site::Site;
+use crate::pipeline::Acquired;
+use crate::site::{Protocol, Site};
 
 /// Pause before a task that panicked is started anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -55,7 +58,7 @@ pub struct Surroundings {
     /// Where raw bytes are written down.
     pub trace: Trace,
     /// Where samples go.
-    pub out: mpsc::Sender<Sample>,
+    pub out: mpsc::Sender<Acquired>,
     /// Turns true when it is time to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -66,6 +69,18 @@ pub fn spawn(site: &Arc<Site>, surroundings: &Surroundings) -> (JoinSet<()>, Han
     let mut tasks = JoinSet::new();
     let mut handle = Handle::default();
     for (place, bus) in site.buses.iter().enumerate() {
+        if bus.protocol == Protocol::NodeLink {
+            let task = NodeTask {
+                bus: Arc::new(bus.clone()),
+                site: Arc::clone(site),
+                monitor: Arc::clone(&surroundings.monitor),
+                trace: surroundings.trace.clone(),
+                out: surroundings.out.clone(),
+                stop: surroundings.stop.clone(),
+            };
+            tasks.spawn(supervise(bus.name.clone(), surroundings.stop.clone(), move || task.clone().run()));
+            continue;
+        }
         let task = BusTask {
             bus: Arc::new(bus.clone()),
             phase: phase(site, place),

@@ -13,11 +13,11 @@ use crate::site::{Bus, Device, DeviceId, Identity, LineSpeed, Link, Site};
 const TRIP_AFTER_POLLS: u8 = 2;
 
 /// Longest pause between two tries to reach a silent unit.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Shortest wait for the first byte of an answer. USB adapters hand bytes over in lumps of up to 16 ms, and this process
 /// may be held up.
-const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// The same over a network, where a lost segment is sent again after at least 200 ms.
 const SHORTEST_NETWORK_WAIT: Duration = Duration::from_millis(250);
@@ -29,7 +29,7 @@ const USUAL_TURNAROUND: Duration = Duration::from_millis(10);
 const USUAL_NETWORK_TURNAROUND: Duration = Duration::from_millis(5);
 
 /// How long the bytes of one answer may fall behind the line's speed.
-const SERIAL_SLACK: Duration = Duration::from_millis(50);
+pub(super) const SERIAL_SLACK: Duration = Duration::from_millis(50);
 
 /// One task of the engine: which group of which device it polls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ganglion_protocols::Cri;
+use ganglion_protocols::{Cri, Origin};
 
 use crate::monitor::{Ledger, LogName, Monitor, Store};
 
@@ -21,6 +21,11 @@ impl Account {
     /// Changes the ledger of a resource.
     pub(super) fn count(&self, resource: Cri, change: impl FnOnce(&mut Ledger)) {
         self.monitor.count_in(self.log, resource, change);
+    }
+
+    /// Says up to where the samples of a resource's source are durable.
+    pub(super) fn durable_origin(&self, resource: Cri, origin: Origin) {
+        self.monitor.set_durable_origin(resource, origin);
     }
 
     /// Changes the state of the log.

@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use ganglion_protocols::bytes::{Full, Writer};
-use ganglion_protocols::record::{ShapeId, put_gap, put_last_seq, put_observation, put_shape};
-use ganglion_protocols::{Cri, Gap, Property, Shape};
+use ganglion_protocols::record::{ShapeId, put_gap, put_last_seq, put_mark, put_observation, put_shape};
+use ganglion_protocols::{Cri, Gap, Origin, Property, Shape};
 
 use super::format::{ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, SegmentHeader, saturate};
-use crate::pipeline::Unnumbered;
+use crate::pipeline::{LostOfStream, Offered};
 use crate::site::{Stream, StreamId};
 
 /// Bytes after which a frame is complete; one that holds a single longer observation is longer.
@@ -19,20 +19,56 @@ const HEAD: usize = FRAME_HEAD_LEN as usize;
 pub(super) const SHAPE_COPIES: u8 = 2;
 /// Longest last-number record: kind, resource, varint.
 pub(super) const LAST_SEQ_BYTES: usize = 1 + 8 + 10;
+/// Longest mark: kind, resource, two varints of 32 bits.
+const MARK_BYTES: usize = 1 + 8 + 5 + 5;
 
-/// A numbered observation that is not durable yet.
+/// A numbered observation, or a loss that uses numbers up, that is not durable yet.
 pub(super) struct Pending {
-    pub(super) observation: Unnumbered,
+    pub(super) offered: Offered,
     pub(super) resource: Cri,
+    /// Its number, or the first one that is lost.
     pub(super) seq: u64,
     /// Whether it was in a segment already.
     pub(super) accepted: bool,
 }
 
+impl Pending {
+    /// Returns where it stands among the samples of its source.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        match &self.offered {
+            Offered::Observation(observation) => observation.origin,
+            Offered::Lost(lost) => lost.origin,
+        }
+    }
+
+    /// Returns how many numbers it uses up.
+    pub(super) fn count(&self) -> u64 {
+        match &self.offered {
+            Offered::Observation(_) => 1,
+            Offered::Lost(lost) => lost.count.get(),
+        }
+    }
+
+    /// Returns the last number it uses up.
+    pub(super) fn last(&self) -> u64 {
+        self.seq.saturating_add(self.count() - 1)
+    }
+
+    /// Returns the declaration of a loss.
+    pub(super) fn gap(&self) -> Option<Gap> {
+        match self.offered {
+            Offered::Observation(_) => None,
+            Offered::Lost(LostOfStream { from, to, cause, .. }) => {
+                Gap::whole(self.resource, (self.seq, self.last()), (from, to), cause)
+            }
+        }
+    }
+}
+
 /// What became of waiting observations.
 pub(super) enum Encoded {
     /// The first ones are in a frame, which waits for [`Encoder::seal`].
-    Frame { observations: usize },
+    Frame { count: usize },
     /// Not even one fits the room there is.
     NoRoom,
 }
@@ -86,20 +122,23 @@ impl Encoder {
         self.len = HEAD;
         self.buf.resize(FRAME_BYTES, 0);
         self.buf.shrink_to(FRAME_BYTES);
-        for pending in waiting {
+        // A loss stands in a frame without observations, as every declaration does.
+        let losses = waiting.first().is_some_and(|pending| pending.gap().is_some());
+        let mut count = 0;
+        for pending in waiting.iter().take_while(|pending| pending.gap().is_some() == losses) {
             let fits = self.put(pending, room.min(FRAME_BYTES)).or_else(|Full| {
-                let alone = self.observations == 0 && room > FRAME_BYTES;
+                let alone = count == 0 && room > FRAME_BYTES;
                 if alone { self.put(pending, room) } else { Err(Full) }
             });
             match fits {
-                Ok(()) => self.observations += 1,
+                Ok(()) => count += 1,
                 Err(Full) => break,
             }
         }
-        match self.observations {
-            0 => Encoded::NoRoom,
-            observations => Encoded::Frame { observations: observations as usize },
+        if !losses {
+            self.observations = saturate(count);
         }
+        if count == 0 { Encoded::NoRoom } else { Encoded::Frame { count } }
     }
 
     /// Completes the frame for its place.
@@ -123,9 +162,16 @@ impl Encoder {
         self.known.iter_mut().for_each(|known| known.copies = 0);
     }
 
-    /// Returns the first frame of a segment: the last number of every resource.
-    pub(super) fn numbers(&mut self, numbers: &BTreeMap<Cri, u64>, header: &SegmentHeader) -> io::Result<&[u8]> {
-        self.buf.resize((HEAD + numbers.len() * LAST_SEQ_BYTES).max(FRAME_BYTES), 0);
+    /// Returns the first frame of a segment: the last number of every resource, and up to where the samples of their sources
+    /// are taken.
+    pub(super) fn numbers(
+        &mut self,
+        numbers: &BTreeMap<Cri, u64>,
+        marks: &BTreeMap<Cri, Origin>,
+        header: &SegmentHeader,
+    ) -> io::Result<&[u8]> {
+        let longest = HEAD + numbers.len() * LAST_SEQ_BYTES + marks.len() * MARK_BYTES;
+        self.buf.resize(longest.max(FRAME_BYTES), 0);
         self.len = HEAD;
         self.observations = 0;
         for (resource, seq) in numbers {
@@ -133,6 +179,12 @@ impl Encoder {
             let put = put_last_seq(&mut out, *resource, *seq);
             self.len += out.len();
             put.map_err(|Full| io::Error::other("the numbers of all resources do not fit"))?;
+        }
+        for (resource, origin) in marks {
+            let mut out = Writer::new(self.buf.get_mut(self.len..).unwrap_or_default());
+            let put = put_mark(&mut out, *resource, *origin);
+            self.len += out.len();
+            put.map_err(|Full| io::Error::other("the marks of all sources do not fit"))?;
         }
         if numbers.is_empty() {
             return Ok(&[]);
@@ -173,10 +225,14 @@ impl Encoder {
         }
     }
 
-    /// Puts one observation behind its shape, if the segment needs that, up to `end` of the buffer. Puts nothing if it
-    /// does not fit.
+    /// Puts one observation behind its shape, if the segment needs that, or one loss, and its mark behind it, up to `end` of
+    /// the buffer. Puts nothing if it does not all fit: a mark without what it speaks of would lose it, and the other way
+    /// round it would come twice.
     fn put(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
-        let observation = &pending.observation;
+        let observation = match &pending.offered {
+            Offered::Observation(observation) => observation,
+            Offered::Lost(_) => return self.put_loss(pending, end),
+        };
         let stream = observation.stream.0;
         let (Some(known), Some(own)) = (self.known.get_mut(stream), self.streams.get(stream)) else {
             return Err(Full);
@@ -191,11 +247,29 @@ impl Encoder {
             put_shape_of(&mut out, id, own, &self.directory)?;
         }
         put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
+        if let Some(origin) = observation.origin {
+            put_mark(&mut out, pending.resource, origin)?;
+        }
         self.len += out.len();
         if with_shape {
             known.shaped = true;
             self.shaped.push(observation.stream.0);
         }
+        Ok(())
+    }
+}
+
+impl Encoder {
+    fn put_loss(&mut self, pending: &Pending, end: usize) -> Result<(), Full> {
+        if self.buf.len() < end {
+            self.buf.resize(end, 0);
+        }
+        let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
+        put_gap(&mut out, &pending.gap().ok_or(Full)?)?;
+        if let Some(origin) = pending.origin() {
+            put_mark(&mut out, pending.resource, origin)?;
+        }
+        self.len += out.len();
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ganglion_protocols::{Cri, Gap};
+use ganglion_protocols::{Cri, Gap, Origin};
 
 use self::delivered::Delivered;
 use super::format::{HEADER_LEN, SegmentHeader, Unreadable, VERSION, segment_number};
@@ -140,6 +140,13 @@ pub enum Seen<'a> {
     },
     /// A loss that was declared.
     Gap(Gap),
+    /// Up to where a source's samples of a resource are taken.
+    Mark {
+        /// The resource.
+        resource: Cri,
+        /// The last of the source's samples that is taken.
+        origin: Origin,
+    },
     /// A stretch that cannot be read; a [`Finding`] says more of it at the end of the segment.
     Hole {
         /// Most observations that it can have held.

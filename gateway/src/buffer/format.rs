@@ -5,8 +5,8 @@ use crc32c::{crc32c, crc32c_append};
 use super::spans::{Span, Spans};
 
 /// Format version that this edition writes in segments and cursors; it reads the older ones too and refuses newer ones.
-/// Version 2 brought gap records and cursors of several stretches.
-pub(super) const VERSION: u16 = 2;
+/// Version 2 brought gap records and cursors of several stretches, version 3 marks of sources.
+pub(super) const VERSION: u16 = 3;
 /// Length of a segment's header, which stands at its start and once more at its end.
 pub(super) const HEADER_LEN: u32 = 64;
 /// Length of a frame's head.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganglion_protocols::{Cri, LossCause};
+use ganglion_protocols::{Cri, LossCause, Origin};
 use tracing::{error, info, warn};
 
 use super::account::Account;
@@ -18,7 +18,7 @@ use super::pool::{Pool, SPARES};
 use super::shared::{Entry, Shared};
 use super::spans::Spans;
 use super::storage::{Storage, StorageFile};
-use crate::pipeline::Unnumbered;
+use crate::pipeline::Offered;
 use crate::site::{BufferSettings, WhenFull};
 
 /// Shortest time between two tries to write to a disk that refuses, and between two writes of the cursor.
@@ -33,6 +33,9 @@ pub(super) struct Log {
     pub(super) epoch: u64,
     pub(super) rng: fastrand::Rng,
     pub(super) numbers: BTreeMap<Cri, u64>,
+    /// Up to where the samples of each resource's source are taken; and durably so.
+    pub(super) taken: BTreeMap<Cri, Origin>,
+    pub(super) marks: BTreeMap<Cri, Origin>,
     pub(super) next_segment: u64,
     pub(super) encoder: Encoder,
     pub(super) pool: Pool,
@@ -92,15 +95,28 @@ impl Active {
 
 impl Log {
     /// Accepts a batch: numbers and writes it at once. What the disk refuses is dropped and counted.
-    pub(super) fn append(&mut self, batch: &mut Vec<Unnumbered>, now: Instant) {
-        for observation in batch.drain(..) {
-            let Some(resource) = self.encoder.resource(observation.stream) else {
-                error!(stream = observation.stream.0, "an observation belongs to no stream of the site");
+    /// What a source sends again that is taken already is not taken twice.
+    pub(super) fn append(&mut self, batch: &mut Vec<impl Into<Offered>>, now: Instant) {
+        for offered in batch.drain(..).map(Into::into) {
+            let stream = match &offered {
+                Offered::Observation(observation) => observation.stream,
+                Offered::Lost(lost) => lost.stream,
+            };
+            let Some(resource) = self.encoder.resource(stream) else {
+                error!(stream = stream.0, "an observation belongs to no stream of the site");
                 continue;
             };
             let last = self.numbers.entry(resource).or_insert(0);
-            *last += 1;
-            self.pending.push(Pending { observation, resource, seq: *last, accepted: false });
+            let pending = Pending { offered, resource, seq: *last + 1, accepted: false };
+            if let Some(origin) = pending.origin() {
+                if self.taken.get(&resource).is_some_and(|taken| taken.covers(origin)) {
+                    self.account.count(resource, |ledger| ledger.repeated += 1);
+                    continue;
+                }
+                self.taken.insert(resource, origin);
+            }
+            *last = pending.last();
+            self.pending.push(pending);
         }
         match &self.trouble {
             Some(Trouble { retry_at, cause, .. }) if now < *retry_at => self.drop_unwritten(*cause),
@@ -277,9 +293,9 @@ impl Log {
         let waiting = self.pending.get(self.written..).unwrap_or_default();
         let room = active.room();
         match self.encoder.encode(waiting, room) {
-            Encoded::Frame { observations } => {
+            Encoded::Frame { count } => {
                 if self.write_frame()? {
-                    self.accept(observations);
+                    self.accept(count);
                 }
                 Ok(false)
             }
@@ -327,15 +343,18 @@ impl Log {
         }
     }
 
-    fn accept(&mut self, observations: usize) {
+    fn accept(&mut self, count: usize) {
         self.encoder.keep_shapes();
-        let until = self.written + observations;
+        let until = self.written + count;
         for pending in self.pending.get_mut(self.written..until).unwrap_or_default() {
             if !pending.accepted {
                 pending.accepted = true;
                 self.account.count(pending.resource, |ledger| {
-                    ledger.accepted += 1;
-                    ledger.last_seq = pending.seq;
+                    match pending.offered {
+                        Offered::Observation(_) => ledger.accepted += 1,
+                        Offered::Lost(_) => ledger.dropped += pending.count(),
+                    }
+                    ledger.last_seq = pending.last();
                 });
             }
         }
@@ -345,8 +364,8 @@ impl Log {
     fn drop_too_long(&mut self) {
         let pending = self.pending.remove(self.written);
         error!(resource = %pending.resource, seq = pending.seq, "an observation is longer than a segment and dropped");
-        self.account.count(pending.resource, |ledger| ledger.dropped += 1);
-        self.undeclared.add_one(pending.resource, pending.seq, pending.observation.t, LossCause::TooLong);
+        self.account.count(pending.resource, |ledger| ledger.dropped += pending.count());
+        give_up(&pending, LossCause::TooLong, &mut self.undeclared);
         self.refused.entry(pending.resource).or_insert(pending.seq);
     }
 
@@ -357,8 +376,8 @@ impl Log {
         self.pending.retain(|pending| {
             if !pending.accepted {
                 dropped += 1;
-                account.count(pending.resource, |ledger| ledger.dropped += 1);
-                undeclared.add_one(pending.resource, pending.seq, pending.observation.t, cause);
+                account.count(pending.resource, |ledger| ledger.dropped += pending.count());
+                give_up(pending, cause, undeclared);
                 refused.entry(pending.resource).or_insert(pending.seq);
             }
             pending.accepted
@@ -383,7 +402,13 @@ impl Log {
         }
         // Counted before the outlet may read it, so that nothing is ever delivered and not yet durable.
         for pending in self.pending.drain(..self.written) {
-            self.account.count(pending.resource, |ledger| ledger.durable += 1);
+            if let Offered::Observation(_) = pending.offered {
+                self.account.count(pending.resource, |ledger| ledger.durable += 1);
+            }
+            if let Some(origin) = pending.origin() {
+                self.marks.insert(pending.resource, origin);
+                self.account.durable_origin(pending.resource, origin);
+            }
         }
         self.written = 0;
         self.shared.set_durable(active.header.number, active.synced, now);
@@ -500,7 +525,7 @@ impl Log {
         file.write_at(&bytes, 0)?;
         file.write_at(&bytes, u64::from(header.frames_end()))?;
         let numbers = self.numbers_used();
-        let frame = self.encoder.numbers(&numbers, &header)?;
+        let frame = self.encoder.numbers(&numbers, &self.marks, &header)?;
         file.write_at(frame, u64::from(HEADER_LEN))?;
         let written = HEADER_LEN + saturate(frame.len());
         file.sync()?;
@@ -552,6 +577,16 @@ impl Log {
             info!(dropped = trouble.dropped, "the disk accepts observations again");
             self.account.store(|store| store.trouble = None);
         }
+    }
+}
+
+/// Declares what will not be written: an observation for this cause, a loss for its own.
+fn give_up(pending: &Pending, cause: LossCause, undeclared: &mut Losses) {
+    match &pending.offered {
+        Offered::Observation(observation) => {
+            undeclared.add_one(pending.resource, pending.seq, observation.t, cause);
+        }
+        Offered::Lost(_) => pending.gap().into_iter().for_each(|gap| undeclared.add(gap)),
     }
 }
 

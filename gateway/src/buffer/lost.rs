@@ -113,7 +113,7 @@ fn of_frame(frame: &[u8], shapes: &Shapes, losses: &mut Losses, counts: &mut BTr
                 }
             }
             Ok(Record::Gap(gap)) => losses.add(gap),
-            Ok(Record::Shape(_) | Record::LastSeq { .. }) | Err(_) => {}
+            Ok(Record::Shape(_) | Record::LastSeq { .. } | Record::Mark { .. }) | Err(_) => {}
         }
     }
 }

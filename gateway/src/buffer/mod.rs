@@ -74,7 +74,7 @@ use self::shared::{Lane, Shared};
 use self::writer::Served;
 use crate::clock;
 use crate::monitor::{LogName, Monitor};
-use crate::pipeline::Unnumbered;
+use crate::pipeline::Offered;
 use crate::site::{BufferSettings, Site, Stream};
 
 pub use self::outlet::{Chunk, Outlet, Stored, StoredShape};
@@ -103,7 +103,7 @@ pub struct Telemetry {
     /// Identity of the log: a new one means that numbering began anew.
     pub epoch: u64,
     /// Takes observations. When the last sender is dropped, what is left is committed.
-    pub intake: mpsc::Sender<Unnumbered>,
+    pub intake: mpsc::Sender<Offered>,
     /// Hands out what is new.
     pub live: Outlet,
     /// Hands out what an outage left behind.
@@ -115,7 +115,7 @@ pub struct Events {
     /// Identity of the log: a new one means that numbering began anew.
     pub epoch: u64,
     /// Takes events. When the last sender is dropped, what is left is committed.
-    pub intake: mpsc::Sender<Unnumbered>,
+    pub intake: mpsc::Sender<Offered>,
     /// Hands them out again.
     pub outlet: Outlet,
 }
@@ -292,6 +292,7 @@ fn open_on(
         account.count(stream.resource, |ledger| ledger.last_seq = last_seq);
     }
     account.store(|store| store.epoch = format!("{epoch:016x}"));
+    recovered.marks.iter().for_each(|(resource, origin)| account.durable_origin(*resource, *origin));
     let shared = Arc::new(Shared::new(recovered.segments, recovered.delivered, now));
     let pool = Pool::new(
         Arc::clone(&storage),
@@ -311,6 +312,8 @@ fn open_on(
         epoch,
         rng,
         numbers,
+        taken: recovered.marks.clone(),
+        marks: recovered.marks,
         next_segment: recovered.next_segment,
         encoder: Encoder::new(streams, directory),
         pool,

@@ -418,6 +418,8 @@ impl Taken<'_> {
             match record {
                 Ok(Record::Shape(shape)) => shapes.learn(&shape),
                 Ok(Record::LastSeq { resource, seq }) => self.missing.carried(resource, seq),
+                // Where a source stands is the writer's business.
+                Ok(Record::Mark { .. }) => {}
                 Ok(Record::Gap(gap)) => {
                     self.missing.declared(&gap);
                     self.gaps.push(gap);
@@ -456,7 +458,7 @@ fn note(frame: &[u8], shapes: &Shapes, missing: &mut Missing) {
             }
             Ok(Record::LastSeq { resource, seq }) => missing.carried(resource, seq),
             Ok(Record::Gap(gap)) => missing.declared(&gap),
-            Ok(Record::Shape(_)) | Err(_) => {}
+            Ok(Record::Shape(_) | Record::Mark { .. }) | Err(_) => {}
         }
     }
 }

@@ -123,6 +123,7 @@ fn example(site: &Site, device: DeviceId, group: usize) -> Vec<Unnumbered> {
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(20) },
         words: vec![REGISTER; ends().max().unwrap_or(0)],
         states: vec![None; wants.map_or(0, |wants| wants.len())],
+        origin: None,
     };
     let mut made = normalize::observe(site, &sample);
     for reading in made.iter_mut().flat_map(|observation| &mut observation.readings) {

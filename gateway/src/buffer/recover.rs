@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ganglion_protocols::record::Record;
-use ganglion_protocols::{Cri, Gap, LossCause, Timestamp};
+use ganglion_protocols::{Cri, Gap, LossCause, Origin, Timestamp};
 use tracing::{error, info, warn};
 
 use super::OpenError;
@@ -37,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) segments: VecDeque<Entry>,
     /// Last number given to each resource.
     pub(super) numbers: BTreeMap<Cri, u64>,
+    /// Up to where the samples of each resource's source are taken.
+    pub(super) marks: BTreeMap<Cri, Origin>,
     /// Number for the next segment.
     pub(super) next_segment: u64,
     pub(super) spares: Vec<String>,
@@ -100,6 +102,8 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32, now: Timestamp)
 #[derive(Default)]
 struct Numbers {
     last: BTreeMap<Cri, u64>,
+    /// Up to where the samples of each resource's source are taken. The latest word counts: epochs have no order.
+    marks: BTreeMap<Cri, Origin>,
     /// Latest time of measurement.
     latest: Option<Timestamp>,
 }
@@ -209,6 +213,7 @@ fn assemble(
         epoch: epoch.filter(|_| numbered),
         segments,
         numbers: numbers.last,
+        marks: numbers.marks,
         next_segment: highest + 1,
         spares: Vec::new(),
         cursor: slot,
@@ -314,6 +319,10 @@ fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut 
             }
             Ok(Record::LastSeq { resource, seq }) => (resource, seq),
             Ok(Record::Gap(gap)) => (gap.resource(), gap.last()),
+            Ok(Record::Mark { resource, origin }) => {
+                numbers.marks.insert(resource, origin);
+                continue;
+            }
             Ok(Record::Observation(observation)) => {
                 numbers.latest = numbers.latest.max(Some(observation.t));
                 match resources.get(&observation.shape.0) {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::log::Log;
 use super::shared::Shared;
-use crate::pipeline::Unnumbered;
+use crate::pipeline::Offered;
 
 /// Most observations of one batch; they become one frame unless they are long.
 const BATCH: usize = 256;
@@ -18,13 +18,13 @@ const BATCH: usize = 256;
 pub(super) struct Served {
     log: Log,
     shared: Arc<Shared>,
-    intake: Receiver<Unnumbered>,
-    batch: Vec<Unnumbered>,
+    intake: Receiver<Offered>,
+    batch: Vec<Offered>,
     open: bool,
 }
 
 impl Served {
-    pub(super) fn new(log: Log, intake: Receiver<Unnumbered>) -> Self {
+    pub(super) fn new(log: Log, intake: Receiver<Offered>) -> Self {
         let shared = Arc::clone(&log.shared);
         Self { log, shared, intake, batch: Vec::with_capacity(BATCH), open: true }
     }

@@ -14,13 +14,14 @@ use super::device_table;
 use super::directory::{Directory, Standing};
 use super::keys::Table;
 use super::link::{endpoint, link};
+use super::nodes;
 use super::report::{At, Findings, Place};
 use super::site_keys::{BUFFER, EVENT_BUFFER};
 use super::values::listed;
 use crate::buffer::FEWEST_SEGMENTS;
 use crate::site::{
-    BufferSettings, Bus, Device, DeviceId, Group, NamedProperty, Point, REACHABLE, Site, Stream, StreamId, Want,
-    WhenFull,
+    BufferSettings, Bus, Device, DeviceId, Group, NamedProperty, Point, Protocol, REACHABLE, Site, Stream, StreamId,
+    Want, WhenFull,
 };
 use crate::vitals;
 
@@ -235,6 +236,7 @@ impl Plant {
                 .help("say [[bus.device]] after it, or name its devices in the table of `devices_csv`");
         }
         let serial = table.text("kind").is_some_and(|kind| kind.value != "tcp");
+        let protocol = nodes::protocol(findings, table, serial);
         for &device in listed {
             if let Some(name) = device.text("name") {
                 let what = format!("device {:?}", name.value);
@@ -249,6 +251,9 @@ impl Plant {
                 let template = shelf.template(findings, device)?;
                 wiring.device(findings, (directory, shelf), &template, device, unit, self)
             });
+            if let (Protocol::NodeLink, Some(built)) = (protocol, &built) {
+                nodes::check(findings, device, built, self);
+            }
             self.incomplete |= built.is_none();
             devices.extend(built.is_some().then_some(DeviceId(self.devices.len())));
             self.devices.extend(built);
@@ -257,6 +262,7 @@ impl Plant {
             Some(Bus {
                 name: table.text("name")?.value.to_owned(),
                 link: link?,
+                protocol,
                 response_timeout: millis(table, "response_timeout_ms")?,
                 late_reply: millis(table, "late_reply_ms").unwrap_or_default(),
                 retries: table.number("retries")?,

@@ -33,6 +33,7 @@ mod directory;
 mod files;
 mod keys;
 mod link;
+mod nodes;
 mod number;
 mod point;
 mod report;

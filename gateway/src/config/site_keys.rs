@@ -245,6 +245,13 @@ const BUS: Section = Section {
             doc: "\"serial\" for Modbus RTU, \"tcp\" for Modbus TCP, \"rtu-over-tcp\" for RTU through a serial server (DTU)",
         },
         Key {
+            name: "protocol",
+            kind: Kind::Words(&["modbus", "node-link"]),
+            need: Need::Word("modbus"),
+            doc: "what the devices of the bus speak: \"node-link\" on a serial line with sensor nodes only, whose samples are \
+                  then taken with their own times and none is lost; a node on any other line is a Modbus server, too",
+        },
+        Key {
             name: "response_timeout_ms",
             kind: Kind::Integer(10, 60_000),
             need: Need::Number(1000),

@@ -87,7 +87,7 @@ impl Events {
             let state = state(change == Change::Raised, Quality::Good);
             let value = site.event_streams.get(own.stream.0).filter(|stream| stream.properties.len() > 1);
             let readings = value.map(|_| reading).into_iter().chain([state]).collect();
-            events.push(Unnumbered { stream: own.stream, t: sample.t, clock: sample.clock, readings });
+            events.push(Unnumbered { stream: own.stream, t: sample.t, clock: sample.clock, readings, origin: None });
         }
         events
     }
@@ -128,7 +128,7 @@ fn reachable(
         // Of several devices the first that is away and the last that is back make the difference.
         if (before == 0) != (*count == 0) {
             let readings = vec![state(!watched.away, quality)];
-            events.push(Unnumbered { stream, t: sample.t, clock: sample.clock, readings });
+            events.push(Unnumbered { stream, t: sample.t, clock: sample.clock, readings, origin: None });
         }
     }
     events

@@ -100,7 +100,8 @@ fn want(address: u16, offset: usize) -> Want {
 pub(super) fn sample(answers: Vec<Result<Vec<u16>, Reason>>) -> Sample {
     let states = answers.iter().map(|answer| answer.as_ref().err().copied()).collect();
     let words = answers.into_iter().flat_map(|answer| answer.unwrap_or(vec![0xDEAD; 4])).collect();
-    Sample { device: DeviceId(0), group: 0, t: Timestamp::from_unix_nanos(7), clock: Clock::default(), words, states }
+    let t = Timestamp::from_unix_nanos(7);
+    Sample { device: DeviceId(0), group: 0, t, clock: Clock::default(), words, states, origin: None }
 }
 
 fn only_reading(point: Point, answer: Result<Vec<u16>, Reason>) -> Reading {

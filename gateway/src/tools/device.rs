@@ -244,6 +244,7 @@ fn empty(device: DeviceId, place: usize, group: &Group) -> Sample {
         clock: clock::state(),
         words: vec![0; words],
         states: vec![Some(Reason::Missing); group.wants.len()],
+        origin: None,
     }
 }
 

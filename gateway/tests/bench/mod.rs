@@ -9,7 +9,7 @@ use ganglion::acquire::learned::Learned;
 use ganglion::acquire::trace::Trace;
 use ganglion::acquire::{Handle, Surroundings};
 use ganglion::monitor::{Monitor, Snapshot};
-use ganglion::pipeline::Sample;
+use ganglion::pipeline::{Acquired, Sample};
 use ganglion::site::{
     BrokerSettings, BufferSettings, Bus, Device, DeviceId, DeviceLimits, Endpoint, Group, Identity, LineSpeed, Link,
     MqttVersion, Parity, SerialLink, Site, Want, WhenFull,
@@ -127,6 +127,7 @@ pub(crate) fn site(buses: Vec<BusPlan>) -> Site {
             });
         }
         site.buses.push(Bus {
+            protocol: ganglion::site::Protocol::Modbus,
             name: format!("bus {number}"),
             link: plan.link,
             response_timeout: plan.response_timeout,
@@ -162,7 +163,7 @@ pub(crate) struct Acquisition {
     pub(crate) site: Arc<Site>,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) handle: Handle,
-    pub(crate) samples: mpsc::Receiver<Sample>,
+    pub(crate) samples: mpsc::Receiver<Acquired>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) tasks: JoinSet<()>,
 }
@@ -187,7 +188,10 @@ pub(crate) type Answer = Result<Vec<u16>, Reason>;
 impl Acquisition {
     /// Waits for the next sample of any device.
     pub(crate) async fn sample(&mut self) -> Sample {
-        timeout(SOON, self.samples.recv()).await.expect("a sample within the deadline").expect("the stage runs")
+        match timeout(SOON, self.samples.recv()).await.expect("a sample within the deadline").expect("the stage runs") {
+            Acquired::Sample(sample) => sample,
+            Acquired::Lost(lost) => panic!("a Modbus device loses nothing: {lost:?}"),
+        }
     }
 
     /// Waits for the next sample of one device that fulfils the condition.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ganglion::config::Severity;
 use ganglion::monitor::{LogName, Monitor};
+use ganglion::pipeline::Offered;
 use ganglion::site::{Device, Site, StreamId};
 use ganglion::vitals;
 use ganglion_drivers::alarm::Condition;
@@ -105,7 +106,7 @@ async fn the_gateway_tells_that_it_runs_what_troubles_it_and_that_it_ends() {
     monitor.store_of(LogName::Telemetry, |store| store.trouble = Some("disk full".to_owned()));
     let task = tokio::spawn(vitals::run(Arc::clone(&site), Arc::clone(&monitor), events, stopping));
     let mut next = async || {
-        let event = told.recv().await.expect("an event");
+        let Some(Offered::Observation(event)) = told.recv().await else { panic!("no event") };
         (shown(&site, event.stream).1[0].0.to_owned(), event.readings[0].value)
     };
     assert_eq!(next().await, ("running".to_owned(), Some(Value::Bool(true))));

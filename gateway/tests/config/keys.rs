@@ -333,6 +333,7 @@ fn polled(site: &Site, device: &str, registers: &[(u16, &[u16])]) -> Vec<(String
             clock: Clock::default(),
             words: reads.map(word).collect(),
             states: vec![None; own.wants.len()],
+            origin: None,
         };
         for observation in observe(site, &sample) {
             let properties = &site.streams[observation.stream.0].properties;

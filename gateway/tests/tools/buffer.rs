@@ -58,7 +58,7 @@ fn write_within(file: &SiteFile, marks: std::ops::Range<usize>, deliver: bool, s
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         for mark in marks {
-            telemetry.intake.send(observation(&site, mark)).await.unwrap();
+            telemetry.intake.send(observation(&site, mark).into()).await.unwrap();
         }
         drop((telemetry.intake, events));
         while let Some(chunk) = telemetry.live.next().await {
@@ -81,6 +81,7 @@ fn observation(site: &ganglion::site::Site, mark: usize) -> Unnumbered {
         t: Timestamp::from_unix_nanos(MIDNIGHT + i64::try_from(mark).unwrap() * 1_000_000_000),
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
         readings,
+        origin: None,
     }
 }
 

@@ -61,12 +61,13 @@ impl Size {
             t: Timestamp::from_unix_nanos(1_795_330_435_000_000_000 + i64::try_from(number).unwrap_or(0) * 1_000_000),
             clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
             readings: (0..self.readings(place)).map(reading).collect(),
+            origin: None,
         }
     }
 
     /// Writes the record that the observation of this number becomes; this is the payload of every engine.
     pub(crate) fn record(self, number: u64, into: &mut [u8; 256]) -> usize {
-        let Unnumbered { stream, t, clock, readings } = self.observation(number);
+        let Unnumbered { stream, t, clock, readings, .. } = self.observation(number);
         let shape = ShapeId(u32::try_from(stream.0).unwrap_or(u32::MAX));
         let mut out = Writer::new(into);
         let seq = 1 + number / RESOURCES as u64;

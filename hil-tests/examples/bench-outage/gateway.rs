@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ganglion::buffer;
 use ganglion::deliver::{self, Epochs, Sources};
 use ganglion::monitor::Monitor;
-use ganglion::pipeline::Unnumbered;
+use ganglion::pipeline::{Offered, Unnumbered};
 use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, Stream, StreamId, WhenFull};
 use ganglion_hil::site_file::resource;
 use ganglion_protocols::{Clock, ClockSource, Quality, Reading, Timestamp, Value};
@@ -59,7 +59,7 @@ fn sum(monitor: &Monitor, of: impl Fn(&ganglion::monitor::Ledger) -> u64) -> u64
 }
 
 /// Feeds the buffer until told to end; returns how many observations there were.
-fn feed(intake: &Sender<Unnumbered>, monitor: &Monitor, folder: &Path, hours: f64) -> Result<u64, String> {
+fn feed(intake: &Sender<Offered>, monitor: &Monitor, folder: &Path, hours: f64) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let ended = || "the buffer ended".to_owned();
     let mut next = 0;
@@ -123,6 +123,7 @@ fn observation(nth: Nth, t_ms: i64) -> Unnumbered {
         t: Timestamp::from_unix_nanos(t_ms * 1_000_000),
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
         readings,
+        origin: None,
     }
 }
 

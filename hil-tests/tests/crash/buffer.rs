@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ganglion::buffer::{self, Chunk, OpenError, Outlet, Span};
 use ganglion::monitor::Monitor;
-use ganglion::pipeline::Unnumbered;
+use ganglion::pipeline::{Offered, Unnumbered};
 use ganglion::site::{BrokerSettings, BufferSettings, MqttVersion, NamedProperty, Site, Stream, StreamId, WhenFull};
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
 use tokio::runtime::Runtime;
@@ -141,10 +141,10 @@ impl Ledgers {
 /// An open log.
 pub(crate) struct Store {
     epoch: u64,
-    intake: mpsc::Sender<Unnumbered>,
+    intake: mpsc::Sender<Offered>,
     lanes: Vec<Lane>,
     /// Keeps the other log open.
-    other: (mpsc::Sender<Unnumbered>, Vec<Outlet>),
+    other: (mpsc::Sender<Offered>, Vec<Outlet>),
     writer: JoinHandle<()>,
     runtime: Runtime,
     /// What was read last, and in which lane.
@@ -187,7 +187,7 @@ impl Store {
 
     /// Hands an observation to the buffer.
     pub(crate) fn append(&self, resource: Resource, mark: Mark) {
-        self.intake.blocking_send(observation(resource, mark)).expect("the buffer's thread runs");
+        self.intake.blocking_send(observation(resource, mark).into()).expect("the buffer's thread runs");
     }
 
     /// Waits for a chunk in the first `lanes` lanes; `None` when there will be none, after [`Store::no_more`].
@@ -329,5 +329,6 @@ fn observation(resource: Resource, mark: Mark) -> Unnumbered {
         t: Timestamp::from_unix_nanos(nanos),
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
         readings: (0..READINGS[resource]).map(reading).collect(),
+        origin: None,
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ganglion::buffer::{self, OpenError, Outlet};
 use ganglion::deliver::{self, Epochs, Sources};
 use ganglion::monitor::{Monitor, Snapshot};
-use ganglion::pipeline::Unnumbered;
+use ganglion::pipeline::{Offered, Unnumbered};
 use ganglion::site::{BrokerSettings, BufferSettings, NamedProperty, Site, Stream, StreamId, WhenFull};
 use ganglion_protocols::{Clock, ClockSource, Cri, Quality, Reading, Timestamp, Value};
 use tokio::sync::{mpsc, watch};
@@ -55,7 +55,7 @@ pub(crate) struct Station {
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) epochs: Epochs,
     site: Arc<Site>,
-    intakes: Option<[mpsc::Sender<Unnumbered>; 2]>,
+    intakes: Option<[mpsc::Sender<Offered>; 2]>,
     sources: Option<Sources<Outlet>>,
     writer: std::thread::JoinHandle<()>,
     deliver: Option<JoinHandle<()>>,
@@ -123,7 +123,7 @@ impl Station {
         let readings = (0..properties.len() - 1).map(number).chain([Value::Bool(value > 1.0)]);
         let observation = unnumbered(stream, readings);
         *self.pushed.entry(series(self.epochs.telemetry, *resource)).or_default() += 1;
-        self.intakes.as_ref().unwrap()[0].send(observation).await.unwrap();
+        self.intakes.as_ref().unwrap()[0].send(observation.into()).await.unwrap();
     }
 
     /// Hands an event of an event stream to the buffer.
@@ -132,7 +132,7 @@ impl Station {
         let readings = (1..properties.len()).map(|_| Value::Double(1.25)).chain([Value::Bool(is)]);
         let event = unnumbered(stream, readings);
         *self.pushed.entry(series(self.epochs.events, *resource)).or_default() += 1;
-        self.intakes.as_ref().unwrap()[1].send(event).await.unwrap();
+        self.intakes.as_ref().unwrap()[1].send(event.into()).await.unwrap();
     }
 
     pub(crate) fn telemetry(&self, serial: u64) -> Series {
@@ -178,5 +178,6 @@ fn unnumbered(stream: usize, readings: impl Iterator<Item = Value>) -> Unnumbere
         t: Timestamp::from_unix_nanos(i64::try_from(now.as_nanos()).unwrap()),
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
         readings: readings.map(|value| Reading { value: Some(value), quality: Quality::Good }).collect(),
+        origin: None,
     }
 }

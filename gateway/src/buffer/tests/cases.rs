@@ -165,12 +165,12 @@ fn a_store_of_a_newer_edition_is_refused_and_left_alone() {
     bench.write_durably([1]);
     let name = bench.disk.segments()[0].clone();
     let mut bytes = bench.disk.contents(&name);
-    bytes[8] = 3;
+    bytes[8] = 4;
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     bench.disk.put(&name, &bytes);
     let Err(error) = open_whole(&bench.disk, &bench.site, &bench.monitor, 1) else { panic!("opened") };
-    assert!(matches!(error, OpenError::NewerFormat { got: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { got: 4, known: 3, .. }), "{error}");
     assert_eq!(bench.disk.contents(&name), bytes);
 }
 

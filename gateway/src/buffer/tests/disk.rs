@@ -79,7 +79,12 @@ fn what_was_durable_and_not_acknowledged_is_read_again_after_a_restart() {
         let (mut opened, monitor) = start(&site);
         let epoch = opened.telemetry.epoch;
         for mark in 0..10 {
-            opened.telemetry.intake.send(observation(&site, usize::try_from(mark % 4).unwrap(), mark)).await.unwrap();
+            opened
+                .telemetry
+                .intake
+                .send(observation(&site, usize::try_from(mark % 4).unwrap(), mark).into())
+                .await
+                .unwrap();
         }
         assert_eq!(marks(&read(&mut opened, 10, false).await), (0..10).collect::<Vec<_>>());
         let ledger = monitor.snapshot().resources[&resource(1)];
@@ -89,7 +94,7 @@ fn what_was_durable_and_not_acknowledged_is_read_again_after_a_restart() {
         let (mut opened, monitor) = start(&site);
         assert_eq!(opened.telemetry.epoch, epoch);
         assert_eq!(monitor.snapshot().resources[&resource(1)].last_seq, 5);
-        opened.telemetry.intake.send(observation(&site, 0, 10)).await.unwrap();
+        opened.telemetry.intake.send(observation(&site, 0, 10).into()).await.unwrap();
         let again = read(&mut opened, 11, true).await;
         assert_eq!(marks(&again), (0..=10).collect::<Vec<_>>());
         assert_eq!((again[10].seq, again[10].shape.resource), (6, resource(1)));
@@ -103,7 +108,7 @@ fn acknowledgements_made_after_the_intake_closed_are_kept() {
     let site = site(dir.path(), 8);
     runtime().block_on(async {
         let (mut opened, _) = start(&site);
-        opened.telemetry.intake.send(observation(&site, 0, 0)).await.unwrap();
+        opened.telemetry.intake.send(observation(&site, 0, 0).into()).await.unwrap();
         close(&mut opened);
         read(&mut opened, 1, true).await;
         assert_eq!(tokio::time::timeout(DEADLINE, next(&mut opened)).await.unwrap(), None);
@@ -146,7 +151,7 @@ fn files_that_are_none_of_ours_are_left_alone_and_spend_no_numbers() {
         strays.iter().for_each(|name| std::fs::write(buffer.join(name), [7; 9000]).unwrap());
         let (mut opened, _) = start(&site);
         runtime().block_on(async {
-            opened.telemetry.intake.send(observation(&site, 0, mark)).await.unwrap();
+            opened.telemetry.intake.send(observation(&site, 0, mark).into()).await.unwrap();
             let read = read(&mut opened, 1, true).await;
             assert_eq!(read.last().map(|stored| stored.seq), Some(last_seq));
             stop(opened).await;
@@ -163,7 +168,7 @@ fn a_killed_process_loses_nothing_accepted() {
         (site.buffer.commit_interval, site.buffer.commit_bytes) = (Duration::from_secs(3600), u32::MAX);
         let (opened, monitor) = start(&site);
         for mark in 0.. {
-            opened.telemetry.intake.blocking_send(observation(&site, 0, mark)).unwrap();
+            opened.telemetry.intake.blocking_send(observation(&site, 0, mark).into()).unwrap();
             let ledger = monitor.snapshot().resources[&resource(1)];
             eprintln!("accepted {}", ledger.accepted);
             if ledger.accepted > 40 {
@@ -211,7 +216,7 @@ fn the_disk_stays_within_its_quota_and_drains_to_a_few_segments() {
         let (mut opened, monitor) = start(&site);
         let count = 2000;
         for mark in 0..count {
-            opened.telemetry.intake.send(observation(&site, 2, mark)).await.unwrap();
+            opened.telemetry.intake.send(observation(&site, 2, mark).into()).await.unwrap();
             assert!(bytes_on_disk() <= site.buffer.max_bytes);
         }
         close(&mut opened);

@@ -277,6 +277,7 @@ fn no_power_cut_kill_or_failed_sync_is_ever_taken_for_damage() {
                         numbering.declared(&gap);
                         None
                     }
+                    Seen::Mark { .. } => None,
                     Seen::Hole { .. } => {
                         numbering.damage();
                         None

@@ -2,11 +2,12 @@
 //! version may need, or another content in the same form.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ganglion_protocols::{Gap, LossCause, Timestamp};
+use ganglion_protocols::{Gap, LossCause, Origin, Timestamp};
 
 use super::sim_disk::SimDisk;
 use super::{observation, open_whole, resource, site};
@@ -15,6 +16,8 @@ use crate::buffer::cursor::Cursor;
 use crate::buffer::format::{CURSOR_SPANS, CursorSlot, Position, SLOT_LEN, SegmentHeader};
 use crate::buffer::spans::Spans;
 use crate::monitor::Monitor;
+use crate::pipeline::{LostOfStream, Unnumbered};
+use crate::site::StreamId;
 
 const SEGMENT_NAME: &str = "seg-0000000000000001";
 const EPOCH: u64 = 0x0123_4567_89AB_CDEF;
@@ -23,7 +26,7 @@ fn golden(version: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/buffer/tests/golden").join(version).join(name)
 }
 
-/// Writes two frames, a loss between them, and a cursor behind the first.
+/// Writes two frames, a loss between them, what a source gave and lost, and a cursor behind the first.
 fn written() -> SimDisk {
     let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
     let monitor = Arc::new(Monitor::new(&site));
@@ -39,9 +42,23 @@ fn written() -> SimDisk {
     log.save_cursor(now);
     outlet.declare_lost([lost()]);
     log.acknowledged(now);
-    log.append(&mut vec![observation(&site, 0, 3)], now);
+    log.append(&mut vec![Unnumbered { origin: Some(TAKEN), ..observation(&site, 0, 3) }], now);
+    log.append(&mut vec![lost_at_source()], now);
     log.commit(now);
     disk
+}
+
+const TAKEN: Origin = Origin { epoch: 0x89AB_CDEF, seq: 200 };
+
+fn lost_at_source() -> LostOfStream {
+    LostOfStream {
+        stream: StreamId(0),
+        count: NonZeroU64::new(4).unwrap(),
+        from: lost().span().0,
+        to: lost().span().1,
+        cause: LossCause::NodeRestart,
+        origin: Some(Origin { epoch: 7, seq: 0 }),
+    }
 }
 
 fn lost() -> Gap {
@@ -49,20 +66,25 @@ fn lost() -> Gap {
     Gap::whole(resource(2), (2, 300), (at(1), at(2)), LossCause::NotAuthorised).unwrap()
 }
 
+fn lost_of_source() -> Gap {
+    Gap::whole(resource(1), (3, 6), lost().span(), LossCause::NodeRestart).unwrap()
+}
+
 #[test]
 fn the_bytes_written_are_those_of_the_golden_files() {
     let disk = written();
     for name in [SEGMENT_NAME, "cursor"] {
         if std::env::var_os("GANGLION_BLESS").is_some() {
-            fs::write(golden("v2", name), disk.contents(name)).unwrap();
+            fs::create_dir_all(golden("v3", "")).unwrap();
+            fs::write(golden("v3", name), disk.contents(name)).unwrap();
         }
-        assert!(disk.contents(name) == fs::read(golden("v2", name)).unwrap(), "{name} differs from its golden file");
+        assert!(disk.contents(name) == fs::read(golden("v3", name)).unwrap(), "{name} differs from its golden file");
     }
 }
 
 #[test]
 fn the_golden_files_of_every_version_are_read_as_they_were_meant() {
-    for (version, gaps, last_seq) in [("v1", vec![], 1), ("v2", vec![lost()], 300)] {
+    for (version, gaps, last_seq) in [("v1", vec![], 1), ("v2", vec![lost()], 300), ("v3", vec![lost(), lost_of_source()], 300)] {
         let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
         for name in [SEGMENT_NAME, "cursor"] {
             disk.put(name, &fs::read(golden(version, name)).unwrap());
@@ -77,6 +99,8 @@ fn the_golden_files_of_every_version_are_read_as_they_were_meant() {
         assert_eq!(stored.shape.directory, site.directory);
         assert_eq!(stored.shape.properties, site.streams[0].properties);
         assert_eq!((stored.t, stored.clock, &stored.readings), (made.t, made.clock, &made.readings));
+        let marked = (version == "v3").then_some(Origin { epoch: 7, seq: 0 });
+        assert_eq!(monitor.durable_origin(resource(1)), marked, "{version}");
         assert_eq!((chunk.gaps, monitor.snapshot().resources[&resource(2)].last_seq), (gaps, last_seq), "{version}");
     }
 }

@@ -116,5 +116,6 @@ pub(super) fn observation(site: &Site, stream: usize, mark: u64) -> Unnumbered {
         t: Timestamp::from_unix_nanos(1_795_000_000_000_000_000 + i64::try_from(mark).unwrap() * 1_000_000),
         clock: Clock { source: ClockSource::Ntp, error_ms: Some(12) },
         readings,
+        origin: None,
     }
 }

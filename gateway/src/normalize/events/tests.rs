@@ -8,6 +8,7 @@ use super::super::tests::{cri, point, sample, site};
 use super::super::{observe, run};
 use super::*;
 use crate::monitor::Monitor;
+use crate::pipeline::{Acquired, Offered};
 use crate::site::{Alarm as Watch, NamedProperty, REACHABLE, Scale, Stream, StreamId};
 
 const ABOVE: StreamId = StreamId(0);
@@ -178,12 +179,13 @@ async fn samples_go_in_and_events_come_out_beside_observations_and_are_counted()
     let (observations, mut observed) = mpsc::channel(8);
     let (events, mut told) = mpsc::channel(8);
     for sample in [polled(500, 0), polled(2000, 1), polled(2000, 0)] {
-        samples.send(sample).await.unwrap();
+        samples.send(Acquired::Sample(sample)).await.unwrap();
     }
     drop(samples);
     run(Arc::clone(&site), Arc::clone(&monitor), received, observations, events).await;
     let mut streams = Vec::new();
     while let Some(event) = told.recv().await {
+        let Offered::Observation(event) = event else { panic!("no loss is an event: {event:?}") };
         streams.push(event.stream);
     }
     assert_eq!(streams, [ABOVE, OPEN, OPEN]);

@@ -176,6 +176,7 @@ fn export(named: &Named, options: &Options, form: Form, out: &mut impl Write, wr
             | Seen::Missing { .. }
             | Seen::LastSeq { .. }
             | Seen::Gap(_)
+            | Seen::Mark { .. }
             | Seen::Hole { .. } => Ok(()),
         };
         match result {

@@ -1,11 +1,12 @@
 //! `ganglion buffer inspect`: what the disk holds, as a table for a person or as JSON.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use ganglion_protocols::{Cri, Gap, Timestamp};
+use ganglion_protocols::{Cri, Gap, Origin, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Named, Where, counted};
@@ -74,6 +75,8 @@ struct View<'a> {
     resources: Vec<(Cri, crate::buffer::examine::Numbers, u64)>,
     /// What was declared lost, each once.
     gaps: Vec<Gap>,
+    /// Up to where the samples of sources that number their own are taken.
+    marks: BTreeMap<Cri, Origin>,
     findings: u64,
 }
 
@@ -94,7 +97,8 @@ impl<'a> View<'a> {
         let mut at = None;
         let mut numbering = Numbering::default();
         let mut gaps: Vec<Gap> = Vec::new();
-        let mut undelivered = std::collections::BTreeMap::<Cri, u64>::new();
+        let mut marks = BTreeMap::new();
+        let mut undelivered = BTreeMap::<Cri, u64>::new();
         let damage = |finding: &crate::buffer::examine::Finding| u64::from(finding.weight() != Weight::Note);
         let mut findings: u64 = log.findings().iter().map(damage).sum();
         // Nothing breaks this walk.
@@ -112,6 +116,9 @@ impl<'a> View<'a> {
                 // One that an evicted segment held is written again.
                 Seen::Gap(gap) if gaps.contains(&gap) => {}
                 Seen::Gap(gap) => gaps.push(gap),
+                Seen::Mark { resource, origin } => {
+                    marks.insert(resource, origin);
+                }
                 Seen::Hole { .. } => numbering.damage(),
                 Seen::LastSeq { resource, seq } => {
                     numbering.last_seq(resource, seq);
@@ -140,7 +147,7 @@ impl<'a> View<'a> {
         numbering.finish();
         let of = |resource: &Cri| undelivered.get(resource).copied().unwrap_or(0);
         let resources = numbering.resources().map(|(resource, numbers)| (resource, numbers, of(&resource))).collect();
-        Self { named, rows, resources, gaps, findings }
+        Self { named, rows, resources, gaps, marks, findings }
     }
 
     fn total(&self, of: impl Fn(&Row<'_>) -> u64) -> u64 {
@@ -236,6 +243,13 @@ impl<'a> View<'a> {
             });
             out.push_str(&some(rows.collect()));
         }
+        if !self.marks.is_empty() {
+            out.push_str(&format!("\n  {:<22}  {:>10}  {:>10}\n", "source of", "epoch", "taken to"));
+            let rows = self.marks.iter().map(|(resource, origin)| {
+                format!("  {:<22}  {:>10}  {:>10}\n", resource.to_string(), origin.epoch, origin.seq)
+            });
+            out.push_str(&some(rows.collect()));
+        }
         out
     }
 
@@ -261,6 +275,9 @@ impl<'a> View<'a> {
                 "first_t": gap.span().0, "last_t": gap.span().1, "cause": gap.cause().to_string(),
             })
         };
+        let mark = |(resource, origin): (&Cri, &Origin)| {
+            (resource.to_string(), json!({ "epoch": origin.epoch, "seq": origin.seq }))
+        };
         let resources = self.resources.iter().map(|(resource, numbers, undelivered)| {
             let first = (numbers.first > 0).then_some(numbers.first);
             let row = json!({
@@ -279,6 +296,7 @@ impl<'a> View<'a> {
             "observations": self.total(|row| row.observations),
             "undelivered": self.total(|row| row.undelivered),
             "findings": self.findings,
+            "marks": self.marks.iter().map(mark).collect::<serde_json::Map<_, _>>(),
             "gaps": self.gaps.iter().map(gap).collect::<Vec<_>>(),
             "segments": self.rows.iter().map(row).collect::<Vec<_>>(),
             "resources": resources.collect::<serde_json::Map<_, _>>(),

@@ -1,10 +1,12 @@
 //! `ganglion buffer verify`: every byte read, one line a finding.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Args;
+use ganglion_protocols::{Cri, Origin};
 
 use super::{Named, Where, counted};
 use crate::buffer::examine::{Cause, Finding, Jump, Numbering, Seen, Weight};
@@ -59,6 +61,7 @@ fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
         Pass { name, out, worst: Weight::Note, findings: 0, observations: 0, jumps: Vec::new(), failed: None };
     log.findings().iter().for_each(|finding| pass.found(finding));
     let mut numbering = Numbering::default();
+    let mut marks = BTreeMap::new();
     let mut file = String::new();
     let walked = log.walk(|seen| {
         match seen {
@@ -78,6 +81,10 @@ fn verify(named: &Named, out: &mut impl Write) -> io::Result<Weight> {
                 );
             }
             Seen::Gap(gap) => numbering.declared(&gap),
+            Seen::Mark { resource, origin } => {
+                let before = marks.insert(resource, origin);
+                pass.mark(&format!("{name}/{file}"), resource, before, origin);
+            }
             Seen::Hole { .. } => numbering.damage(),
             Seen::LastSeq { resource, seq } => {
                 let jump = numbering.last_seq(resource, seq);
@@ -119,6 +126,17 @@ impl<W: Write> Pass<'_, W> {
     fn found(&mut self, finding: &Finding) {
         let Finding { file, offset, trouble } = finding;
         self.line(finding.weight(), &format!("{}/{file}:{offset}: {trouble}", self.name));
+    }
+
+    /// A source that goes on from an earlier place sends what is taken already.
+    fn mark(&mut self, place: &str, resource: Cri, before: Option<Origin>, now: Origin) {
+        if let Some(before) = before.filter(|before| before.seq > now.seq && before.covers(now)) {
+            let (from, to) = (before.seq, now.seq);
+            self.line(
+                Weight::Damage,
+                &format!("{place}: {resource}: its source stood at {from} and stands at {to} after it: samples may be here twice"),
+            );
+        }
     }
 
     fn jump(&mut self, place: &str, jump: &Jump, declared: bool) {

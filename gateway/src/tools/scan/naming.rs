@@ -95,6 +95,7 @@ async fn fit(prober: &mut Prober, unit: UnitId, signature: &Signature, read: &mu
         clock: clock::state(),
         words: vec![0; words],
         states: vec![Some(Reason::Missing); group.wants.len()],
+        origin: None,
     };
     let mut refused = 0;
     for request in requests(signature) {
