@@ -39,6 +39,8 @@ const KEPT: usize = 8 * 1024;
 pub(crate) const PATIENCE: u32 = 100_000;
 
 static TICK: Tick = Tick::new();
+#[cfg(feature = "measure")]
+static TURNAROUND: ganglion_board_support::Turnaround = ganglion_board_support::Turnaround::new();
 
 #[unsafe(link_section = ".uninit.KEPT")]
 static mut KEPT_BYTES: core::mem::MaybeUninit<[u8; KEPT]> = core::mem::MaybeUninit::uninit();
@@ -194,6 +196,8 @@ impl Board for Nucleo {
 
     fn say(&mut self, frame: &[u8]) {
         uart::LINE.say(frame);
+        #[cfg(feature = "measure")]
+        self.log(&TURNAROUND.said(TICK.cycles()));
     }
 
     fn speaking(&mut self) -> bool {
@@ -234,6 +238,8 @@ impl Board for Nucleo {
         while TICK.uptime() < until && !uart::LINE.has_heard() {
             cortex_m::asm::wfi();
         }
+        #[cfg(feature = "measure")]
+        TURNAROUND.woke(TICK.cycles());
     }
 }
 
