@@ -4,6 +4,7 @@
 mod arrows;
 mod bench;
 mod demo;
+mod firmware;
 mod fuzz;
 mod image;
 mod machine;
@@ -34,6 +35,8 @@ enum Verb {
     Bench(bench::Options),
     Fuzz(fuzz::Options),
     Image(image::Options),
+    Firmware(firmware::Options),
+    Sizes(firmware::sizes::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run_verb(&options),
         Verb::Fuzz(options) => fuzz::run_verb(&options),
         Verb::Image(options) => image::run_verb(&options),
+        Verb::Firmware(options) => firmware::run_verb(&options),
+        Verb::Sizes(options) => firmware::sizes::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,8 +20,8 @@ pub(crate) struct Options {
     power_cut: bool,
 }
 
-const CROSS_TARGETS: [&str; 3] =
-    ["thumbv7em-none-eabihf", "aarch64-unknown-linux-musl", "armv7-unknown-linux-musleabihf"];
+const CROSS_TARGETS: [&str; 4] =
+    ["thumbv7em-none-eabihf", "thumbv7m-none-eabi", "aarch64-unknown-linux-musl", "armv7-unknown-linux-musleabihf"];
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     peers()?;

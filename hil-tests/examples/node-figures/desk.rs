@@ -56,7 +56,12 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Starts a node with more words for QEMU and waits until it says what it is.
-    pub(crate) fn start(board: BoardName, firmware: &Path, options: &[&str]) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(
+        board: BoardName,
+        firmware: &Path,
+        boot: Option<&Path>,
+        options: &[&str],
+    ) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let settings = NodeSettings {
             board: board.board(),
@@ -67,6 +72,9 @@ impl Desk {
         };
         let mut node = NodeMachine::assemble(settings, folder.path())?;
         node.options(options);
+        if let Some(boot) = boot {
+            node.options(&["-device", &format!("loader,file={}", boot.display())]);
+        }
         node.power_on()?;
         node.wait_for_line("node ", SOON)?;
         let line = UnixStream::connect(node.bus())?;

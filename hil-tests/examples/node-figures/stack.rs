@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Args;
+use ganglion_hil::node::hex::intel_hex;
 use ganglion_protocols::node_link::{Ack, Ask, Command, FirmwareAsk};
 
 use super::desk::{BoardName, Desk};
@@ -16,6 +17,9 @@ pub(crate) struct Options {
     /// Its firmware, an ELF file
     #[arg(long, value_name = "PATH")]
     firmware: PathBuf,
+    /// Its bootloader, an ELF file, where it has one
+    #[arg(long, value_name = "PATH")]
+    boot: Option<PathBuf>,
     /// First address behind what has a place in RAM
     #[arg(long)]
     from: u32,
@@ -28,12 +32,13 @@ pub(crate) struct Options {
 const PAINT: u8 = 0xC5;
 
 pub(crate) fn measure(options: &Options) -> Result<String, Box<dyn Error>> {
-    let Options { board, firmware, from, to } = options;
+    let Options { board, firmware, boot, from, to } = options;
     let size = to.checked_sub(*from).filter(|size| *size > 0).ok_or("the stack begins below its end")?;
     let paint = tempfile::NamedTempFile::new()?;
-    std::fs::write(paint.path(), vec![PAINT; usize::try_from(size)?])?;
-    let load = format!("loader,file={},addr={from:#x},force-raw=on", paint.path().display());
-    let mut desk = Desk::start(*board, firmware, &["-device", &load])?;
+    // As Intel HEX: QEMU's loader takes bare bytes for no board that has memory of its own.
+    std::fs::write(paint.path(), intel_hex(*from, &vec![PAINT; usize::try_from(size)?]))?;
+    let load = format!("loader,file={}", paint.path().display());
+    let mut desk = Desk::start(*board, firmware, boot.as_deref(), &["-device", &load])?;
     work(&mut desk)?;
     let held = desk.node.memory(*from, size)?;
     let free = held.iter().take_while(|byte| **byte == PAINT).count();

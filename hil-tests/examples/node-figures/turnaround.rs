@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// Its firmware, an ELF file built with the feature `measure`
     #[arg(long, value_name = "PATH")]
     firmware: PathBuf,
+    /// Its bootloader, an ELF file, where it has one
+    #[arg(long, value_name = "PATH")]
+    boot: Option<PathBuf>,
     /// Requests of each kind
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -38,7 +41,7 @@ const KINDS: [(&str, &[u8], bool); 6] = [
 ];
 
 pub(crate) fn measure(options: &Options) -> Result<String, Box<dyn Error>> {
-    let mut desk = Desk::start(options.board, &options.firmware, &["-icount", SHIFT])?;
+    let mut desk = Desk::start(options.board, &options.firmware, options.boot.as_deref(), &["-icount", SHIFT])?;
     let hz = options.board.hz();
     // 3.5 characters of ten bits.
     let silence = hz / BAUD * 35;
