@@ -34,7 +34,7 @@ use stm32l4_flash::{Flash, LAYOUT, Settings};
 /// HSI16, RM0351 §6.2.2.
 const HZ: u32 = 16_000_000;
 /// Bytes of RAM that outlive a reset: the samples and the fault log.
-const KEPT: usize = 8 * 1024;
+const KEPT: usize = 7 * 1024;
 /// Longest wait for a ready bit, in turns of a loop.
 pub(crate) const PATIENCE: u32 = 100_000;
 
