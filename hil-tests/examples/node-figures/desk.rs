@@ -16,7 +16,9 @@ const UNIT: u8 = 1;
 /// Bits per second of such a node's line; ten bits are a character.
 pub(crate) const BAUD: u32 = 9600;
 const SOON: Duration = Duration::from_secs(20);
-/// An answer of nobody, and the end of one: no character for so long.
+/// The longest wait for the first character of an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The end of an answer: no character for so long.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// A board, as it is called in documents.
@@ -78,7 +80,6 @@ impl Desk {
         node.power_on()?;
         node.wait_for_line("node ", SOON)?;
         let line = UnixStream::connect(node.bus())?;
-        line.set_read_timeout(Some(QUIET))?;
         Ok(Self { node, line, token: 0, _folder: folder })
     }
 
@@ -103,11 +104,15 @@ impl Desk {
     /// Sends bytes and returns what comes until the line is quiet.
     pub(crate) fn exchange(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         self.line.write_all(bytes)?;
+        self.line.set_read_timeout(Some(PATIENCE))?;
         let (mut answer, mut some) = (Vec::new(), [0; 300]);
         loop {
             match self.line.read(&mut some) {
                 Ok(0) => return Ok(answer),
-                Ok(count) => answer.extend(some.iter().take(count)),
+                Ok(count) => {
+                    answer.extend(some.iter().take(count));
+                    self.line.set_read_timeout(Some(QUIET))?;
+                }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     return Ok(answer);
                 }
