@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
 
+use crate::firmware::{Board, build, build_measuring};
 use crate::shell::{Failure, become_command, cargo, command, run, target_dir};
 
 /// Measures the gateway
@@ -25,6 +26,8 @@ enum Bench {
     Outage(PassedOn),
     /// A simulated fleet: what 10,000 gateways that come back at once do to an MQTT cluster
     Fleet(PassedOn),
+    /// The node's Modbus server in QEMU: cycles from a request to its answer
+    Turnaround(PassedOn),
 }
 
 #[derive(Args)]
@@ -41,12 +44,28 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
         Bench::Buffer(PassedOn { arguments }) => return on_disk("bench-buffer", arguments),
         Bench::Outage(PassedOn { arguments }) => return on_disk("bench-outage", arguments),
         Bench::Fleet(PassedOn { arguments }) => return example("fleet", &[], arguments),
+        Bench::Turnaround(PassedOn { arguments }) => return turnaround(arguments),
     };
     // Apart, so that the daemon measured is the daemon shipped: built together, it would get the bench's features too.
     run(&mut cargo("build --quiet --release -p ganglion"))?;
     run(&mut cargo(&format!("build --quiet --release -p ganglion-hil --bin {program}")))?;
     let built = target_dir()?.join("release");
     Err(become_command(command(built.join(program), ["--daemon"]).arg(built.join("ganglion")).args(arguments)))
+}
+
+/// Measures each board with firmware that logs how long its answers take.
+fn turnaround(arguments: &[OsString]) -> Result<(), Failure> {
+    run(&mut cargo("build --quiet -p ganglion-hil --example node-figures"))?;
+    let program = target_dir()?.join("debug/examples/node-figures");
+    for board in Board::NODES {
+        let mut measure = command(&program, ["turnaround", "--board", board.name(), "--firmware"]);
+        measure.arg(build_measuring(board)?);
+        if let Some(boot) = board.boot() {
+            build(boot)?;
+        }
+        run(measure.args(arguments))?;
+    }
+    Ok(())
 }
 
 /// Runs an example that fills a disk: that of the target folder, for `/tmp` is often memory.

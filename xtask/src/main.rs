@@ -5,6 +5,7 @@ mod arrows;
 mod bench;
 mod cross;
 mod demo;
+mod firmware;
 mod fuzz;
 mod guests;
 mod hil;
@@ -40,6 +41,8 @@ enum Verb {
     Hil(hil::Options),
     Image(image::Options),
     Cross(cross::Options),
+    Firmware(firmware::Options),
+    Sizes(firmware::sizes::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
         Verb::Hil(options) => hil::run_verb(&options),
         Verb::Image(options) => image::run_verb(&options),
         Verb::Cross(options) => cross::run_verb(&options),
+        Verb::Firmware(options) => firmware::run_verb(&options),
+        Verb::Sizes(options) => firmware::sizes::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

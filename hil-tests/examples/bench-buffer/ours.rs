@@ -79,7 +79,7 @@ impl Ours {
                 let group = usize::try_from(numbers.end - numbers.start).unwrap_or(GROUP).min(GROUP);
                 let Ok(permits) = intake.reserve_many(group).await else { return };
                 for (permit, number) in permits.zip(numbers.by_ref()) {
-                    permit.send(size.observation(number));
+                    permit.send(size.observation(number).into());
                 }
             }
         });

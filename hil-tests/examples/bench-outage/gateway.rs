@@ -82,7 +82,7 @@ fn feed(intake: &Sender<Offered>, monitor: &Monitor, folder: &Path, hours: f64) 
                 let permits = runtime.block_on(intake.reserve_many(group)).map_err(|_| ended())?;
                 for (permit, number) in permits.zip(numbers.by_ref()) {
                     let nth = Nth(number);
-                    permit.send(observation(nth, replay.time_of(nth).unwrap_or(0)));
+                    permit.send(observation(nth, replay.time_of(nth).unwrap_or(0)).into());
                 }
             }
             next = replay.end;
@@ -95,7 +95,7 @@ fn feed(intake: &Sender<Offered>, monitor: &Monitor, folder: &Path, hours: f64) 
         let permits = runtime.block_on(intake.reserve_many(usize::try_from(TOGETHER).unwrap_or(1)));
         let t = now_ms();
         for (permit, number) in permits.map_err(|_| ended())?.zip(next..) {
-            permit.send(observation(Nth(number), t));
+            permit.send(observation(Nth(number), t).into());
         }
         next += TOGETHER;
         due += STEP * u32::try_from(TOGETHER).unwrap_or(1);

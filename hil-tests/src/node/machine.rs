@@ -111,6 +111,8 @@ pub struct NodeMachine {
     /// Its sockets: the path of one has at most 107 bytes, and the folder of a test may be deeper.
     sockets: tempfile::TempDir,
     program: PathBuf,
+    /// Words for QEMU besides.
+    options: Vec<OsString>,
     running: Option<(Process, Qmp)>,
 }
 
@@ -135,7 +137,7 @@ impl NodeMachine {
     pub fn assemble(settings: NodeSettings, folder: &Path) -> Result<Self, PeerError> {
         let program = installed(PEER, "qemu-system-arm")?;
         let sockets = tempfile::tempdir().map_err(io_error)?;
-        let node = Self { settings, folder: folder.to_owned(), sockets, program, running: None };
+        let node = Self { settings, folder: folder.to_owned(), sockets, program, options: Vec::new(), running: None };
         let provisioned = node.settings.provisioned.as_deref().unwrap_or_default();
         match node.settings.board {
             Board::NucleoL476rg => fs::write(node.hex(), intel_hex(SETTINGS_PAGE, provisioned)).map_err(io_error)?,
@@ -149,6 +151,21 @@ impl NodeMachine {
             }
         }
         Ok(node)
+    }
+
+    /// Gives QEMU more words from the next start on.
+    pub fn options(&mut self, words: &[&str]) {
+        self.options.extend(words.iter().map(OsString::from));
+    }
+
+    /// Returns `size` bytes of its memory from `address` on.
+    ///
+    /// # Errors
+    /// [`PeerError`] when it has no power or does not obey.
+    pub fn memory(&mut self, address: u32, size: u32) -> Result<Vec<u8>, PeerError> {
+        let file = self.file("memory");
+        self.order("pmemsave", json!({ "val": address, "size": size, "filename": file }))?;
+        fs::read(file).map_err(io_error)
     }
 
     /// Returns the socket of its port on the pair.
@@ -294,6 +311,7 @@ impl NodeMachine {
                 &format!("at24c-eeprom,bus=i2c,address={FRAM_ADDRESS},rom-size={FRAM_BYTES},address-size=2,drive=fram"),
             ]);
         }
+        words.extend(self.options.iter().cloned());
         words
     }
 

@@ -15,7 +15,7 @@ use ganglion_hil::gateway::{Gateway, Host, PORT, SITE_FILE};
 use ganglion_hil::node::{Board, NodeMachine, NodeSettings, Pair, Plan, Traces, firmware};
 use ganglion_hil::peers::mosquitto::Mosquitto;
 use ganglion_hil::peers::{PeerError, require};
-use ganglion_hil::pki::Pki;
+use ganglion_hil::pki::{Pki, Validity};
 use ganglion_hil::received::{Keep, Received};
 use ganglion_hil::site::Parity;
 use ganglion_hil::subscriber::{Subscriber, Subscription};
@@ -105,7 +105,10 @@ impl<G: Gateway> Bench<G> {
             nodes.push(node);
         }
         let pair = Pair::start(plan).expect("a pair");
-        let pki = Pki::create(&seat).expect("certificates");
+        let folder = seat.join("pki");
+        fs::create_dir_all(&folder).expect("a folder");
+        let pki = Pki::create(&folder).expect("certificates");
+        pki.issue("broker", &["localhost", "host"], Validity::Now).expect("a certificate for a guest's name, too");
         let broker = require(Mosquitto::start(traces.folder(), &pki.ca, &pki.broker, &["autosave_interval 1"]))?;
         let subscription = Subscription {
             port: broker.port(),

@@ -32,6 +32,8 @@ const HZ: u32 = 12_500_000;
 const HANG: u8 = b'h';
 
 static TICK: Tick = Tick::new();
+#[cfg(feature = "measure")]
+static TURNAROUND: ganglion_board_support::Turnaround = ganglion_board_support::Turnaround::new();
 static HANGS: AtomicBool = AtomicBool::new(false);
 
 /// Version of this firmware: that of the package.
@@ -77,7 +79,11 @@ unsafe fn DefaultHandler(number: i16) {
             }
         }
         LINE => {
-            uart::LINE.interrupt();
+            let _heard = uart::LINE.interrupt();
+            #[cfg(feature = "measure")]
+            if _heard.is_some() {
+                TURNAROUND.heard(TICK.cycles());
+            }
         }
         // Its first time; the second resets, and this note then says why.
         WATCHDOG => {
@@ -160,6 +166,8 @@ impl Board for Evb {
 
     fn say(&mut self, frame: &[u8]) {
         uart::LINE.say(frame);
+        #[cfg(feature = "measure")]
+        self.log(&TURNAROUND.said(TICK.cycles()));
     }
 
     fn speaking(&mut self) -> bool {
@@ -204,5 +212,7 @@ impl Board for Evb {
         while TICK.uptime() < until && !uart::LINE.has_heard() {
             cortex_m::asm::wfi();
         }
+        #[cfg(feature = "measure")]
+        TURNAROUND.woke(TICK.cycles());
     }
 }

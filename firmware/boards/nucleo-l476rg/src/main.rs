@@ -34,11 +34,13 @@ use stm32l4_flash::{Flash, LAYOUT, Settings};
 /// HSI16, RM0351 §6.2.2.
 const HZ: u32 = 16_000_000;
 /// Bytes of RAM that outlive a reset: the samples and the fault log.
-const KEPT: usize = 8 * 1024;
+const KEPT: usize = 7 * 1024;
 /// Longest wait for a ready bit, in turns of a loop.
 pub(crate) const PATIENCE: u32 = 100_000;
 
 static TICK: Tick = Tick::new();
+#[cfg(feature = "measure")]
+static TURNAROUND: ganglion_board_support::Turnaround = ganglion_board_support::Turnaround::new();
 
 #[unsafe(link_section = ".uninit.KEPT")]
 static mut KEPT_BYTES: core::mem::MaybeUninit<[u8; KEPT]> = core::mem::MaybeUninit::uninit();
@@ -194,6 +196,8 @@ impl Board for Nucleo {
 
     fn say(&mut self, frame: &[u8]) {
         uart::LINE.say(frame);
+        #[cfg(feature = "measure")]
+        self.log(&TURNAROUND.said(TICK.cycles()));
     }
 
     fn speaking(&mut self) -> bool {
@@ -234,6 +238,8 @@ impl Board for Nucleo {
         while TICK.uptime() < until && !uart::LINE.has_heard() {
             cortex_m::asm::wfi();
         }
+        #[cfg(feature = "measure")]
+        TURNAROUND.woke(TICK.cycles());
     }
 }
 

@@ -115,5 +115,9 @@ fn USART2() {
 
 #[interrupt]
 fn UART4() {
+    #[cfg(feature = "measure")]
+    if pac::UART4.isr().read().rxne() {
+        crate::TURNAROUND.heard(crate::TICK.cycles());
+    }
     LINE.interrupt();
 }

@@ -4,11 +4,13 @@
 pub mod note;
 pub mod rings;
 pub mod tick;
+pub mod turnaround;
 mod version;
 
 pub use note::Note;
 pub use rings::Rings;
 pub use tick::Tick;
+pub use turnaround::Turnaround;
 pub use version::version;
 
 use core::panic::PanicInfo;

@@ -3,8 +3,8 @@
 use core::cell::Cell;
 use core::time::Duration;
 
-use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m::peripheral::{SCB, SYST};
 use critical_section::Mutex;
 
 /// Ticks a second. A silence of 3.5 characters at 9600 Bd is 8 of them, and QEMU's STM32 UART hands over one byte a tick.
@@ -42,6 +42,18 @@ impl Tick {
     /// Returns the ticks since the start; they wrap around.
     pub fn count(&self) -> u32 {
         critical_section::with(|section| self.count.borrow(section).get()) as u32
+    }
+
+    /// Returns the cycles of the processor since the start; they wrap around.
+    pub fn cycles(&self) -> u32 {
+        critical_section::with(|section| {
+            let per_tick = SYST::get_reload() + 1;
+            let passed = || per_tick - 1 - SYST::get_current();
+            let (count, now) = (self.count.borrow(section).get() as u32, passed());
+            // A tick that the section holds back is counted here; `now` may be older than it.
+            let (count, now) = if SCB::is_pendst_pending() { (count.wrapping_add(1), passed()) } else { (count, now) };
+            count.wrapping_mul(per_tick).wrapping_add(now)
+        })
     }
 
     /// Returns the time since the start, to half a millisecond.

@@ -84,7 +84,9 @@ fn the_bytes_written_are_those_of_the_golden_files() {
 
 #[test]
 fn the_golden_files_of_every_version_are_read_as_they_were_meant() {
-    for (version, gaps, last_seq) in [("v1", vec![], 1), ("v2", vec![lost()], 300), ("v3", vec![lost(), lost_of_source()], 300)] {
+    for (version, gaps, last_seq) in
+        [("v1", vec![], 1), ("v2", vec![lost()], 300), ("v3", vec![lost(), lost_of_source()], 300)]
+    {
         let (disk, site) = (SimDisk::new(), site(Path::new(""), 8));
         for name in [SEGMENT_NAME, "cursor"] {
             disk.put(name, &fs::read(golden(version, name)).unwrap());
