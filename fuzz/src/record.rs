@@ -59,13 +59,14 @@ pub(crate) fn run(bytes: &[u8]) {
                     Ok(Record::LastSeq { resource: again, seq: number }) if again == resource && number == seq
                 ));
             }
-            Record::Mark { resource, origin } => {
+            Record::Mark { resource, origin, t } => {
                 let mut out = [0; 32];
                 let mut writer = Writer::new(&mut out);
-                put_mark(&mut writer, resource, origin).expect("there is room");
+                put_mark(&mut writer, resource, origin, t).expect("there is room");
                 assert!(matches!(
                     Record::take(&mut Reader::new(&out)),
-                    Ok(Record::Mark { resource: again, origin: place }) if again == resource && place == origin
+                    Ok(Record::Mark { resource: again, origin: place, t: when })
+                        if again == resource && place == origin && when == t
                 ));
             }
             Record::Gap(gap) => {
@@ -112,7 +113,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let gap = Gap::whole(resource, (30, 40), (t, t), LossCause::Quota).expect("a gap");
     seeds.push(put(&|out| put_gap(out, &gap).expect("there is room")));
     let origin = Origin { epoch: 300, seq: 70_000 };
-    seeds.push(put(&|out| put_mark(out, resource, origin).expect("there is room")));
+    seeds.push(put(&|out| put_mark(out, resource, origin, Timestamp::default()).expect("there is room")));
     for (readings, seq) in observations.iter().zip(41..) {
         seeds.push(put(&|out| put_observation(out, ShapeId(0), seq, t, clock, readings).expect("there is room")));
     }

@@ -13,8 +13,8 @@ use crate::site::{REACHABLE, RUNNING, Site, Stream};
 #[derive(Debug)]
 pub struct Monitor {
     state: Mutex<Snapshot>,
-    /// Up to where the samples of each source are durable.
-    origins: Mutex<BTreeMap<Cri, Origin>>,
+    /// Up to where the samples of each source are durable, and when the last of them was measured.
+    origins: Mutex<BTreeMap<Cri, (Origin, Timestamp)>>,
 }
 
 /// Everything the gateway knows about itself at one instant.
@@ -332,13 +332,14 @@ impl Monitor {
     }
 
     /// Says up to where the samples of a resource's source are durable here.
-    pub fn set_durable_origin(&self, resource: Cri, origin: Origin) {
-        self.lock_origins().insert(resource, origin);
+    pub fn set_durable_origin(&self, resource: Cri, origin: Origin, t: Timestamp) {
+        self.lock_origins().insert(resource, (origin, t));
     }
 
-    /// Returns up to where the samples of a resource's source are durable: what its source may be told.
+    /// Returns up to where the samples of a resource's source are durable, which its source may be told, and when the
+    /// last of them was measured.
     #[must_use]
-    pub fn durable_origin(&self, resource: Cri) -> Option<Origin> {
+    pub fn durable_origin(&self, resource: Cri) -> Option<(Origin, Timestamp)> {
         self.lock_origins().get(&resource).copied()
     }
 
@@ -400,7 +401,7 @@ impl Monitor {
         })
     }
 
-    fn lock_origins(&self) -> MutexGuard<'_, BTreeMap<Cri, Origin>> {
+    fn lock_origins(&self) -> MutexGuard<'_, BTreeMap<Cri, (Origin, Timestamp)>> {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,7 +15,7 @@
 //! reading     = tag u8, [reason varint], [value]     tag = value kind (low 4 bits) | quality << 4
 //! last seq    = 0x03, cri u64 LE, seq varint
 //! gap         = 0x04, cri u64 LE, first varint, last - first varint, count varint, from i64 LE, to i64 LE, cause u8
-//! mark        = 0x05, cri u64 LE, epoch varint, seq varint
+//! mark        = 0x05, cri u64 LE, epoch varint, seq varint, t i64 LE
 //! ```
 
 use crate::bytes::{Full, Reader, Truncated, Writer};
@@ -58,6 +58,8 @@ pub enum Record<'a> {
         resource: Cri,
         /// The last of the source's samples that is taken.
         origin: Origin,
+        /// When it was measured.
+        t: Timestamp,
     },
 }
 
@@ -142,7 +144,8 @@ impl<'a> Record<'a> {
             MARK => {
                 let resource = take_cri(bytes)?;
                 let (epoch, seq) = (take_u32(bytes)?, take_u32(bytes)?);
-                Ok(Self::Mark { resource, origin: Origin { epoch, seq } })
+                let t = Timestamp::from_unix_nanos(i64::from_le_bytes(bytes.array()?));
+                Ok(Self::Mark { resource, origin: Origin { epoch, seq }, t })
             }
             got => Err(RecordError::Kind { got }),
         }
@@ -230,11 +233,12 @@ pub fn put_gap(out: &mut Writer<'_>, gap: &Gap) -> Result<(), Full> {
 ///
 /// # Errors
 /// [`Full`] when the buffer is too short.
-pub fn put_mark(out: &mut Writer<'_>, resource: Cri, origin: Origin) -> Result<(), Full> {
+pub fn put_mark(out: &mut Writer<'_>, resource: Cri, origin: Origin, t: Timestamp) -> Result<(), Full> {
     out.put(&[MARK])?;
     out.put(&resource.to_bits().to_le_bytes())?;
     out.varint(u64::from(origin.epoch))?;
-    out.varint(u64::from(origin.seq))
+    out.varint(u64::from(origin.seq))?;
+    out.put(&t.unix_nanos().to_le_bytes())
 }
 
 /// Properties that differ in nothing but their channel, or a single one without.

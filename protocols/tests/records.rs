@@ -18,7 +18,7 @@ enum Owned {
     Observation { shape: ShapeId, seq: u64, t: Timestamp, clock: Clock, readings: Vec<Reading> },
     LastSeq { resource: Cri, seq: u64 },
     Gap(Gap),
-    Mark { resource: Cri, origin: Origin },
+    Mark { resource: Cri, origin: Origin, t: Timestamp },
 }
 
 impl Owned {
@@ -33,7 +33,7 @@ impl Owned {
             }
             Self::LastSeq { resource, seq } => put_last_seq(out, *resource, *seq),
             Self::Gap(gap) => put_gap(out, gap),
-            Self::Mark { resource, origin } => put_mark(out, *resource, *origin),
+            Self::Mark { resource, origin, t } => put_mark(out, *resource, *origin, *t),
         }
     }
 
@@ -65,7 +65,7 @@ impl Owned {
             },
             Record::LastSeq { resource, seq } => Self::LastSeq { resource, seq },
             Record::Gap(gap) => Self::Gap(gap),
-            Record::Mark { resource, origin } => Self::Mark { resource, origin },
+            Record::Mark { resource, origin, t } => Self::Mark { resource, origin, t },
         })
     }
 
@@ -182,8 +182,9 @@ fn a_gap_record_is_these_bytes() {
 
 #[test]
 fn a_mark_record_is_these_bytes() {
-    let record = Owned::Mark { resource: pump(), origin: Origin { epoch: 300, seq: u32::MAX } };
-    let bytes = hex("05  47 e5 07 c0 59 0c 16 00  ac 02  ff ff ff ff 0f");
+    let t = Timestamp::from_unix_nanos(0x0102_0304_0506_0708);
+    let record = Owned::Mark { resource: pump(), origin: Origin { epoch: 300, seq: u32::MAX }, t };
+    let bytes = hex("05  47 e5 07 c0 59 0c 16 00  ac 02  ff ff ff ff 0f  08 07 06 05 04 03 02 01");
     assert_eq!(record.bytes(), bytes);
     assert_eq!(take_whole(&bytes), Ok(record));
 }
@@ -336,8 +337,11 @@ fn any_record() -> impl Strategy<Value = Owned> {
         )
             .prop_map(|(shape, seq, t, clock, readings)| Owned::Observation { shape, seq, t, clock, readings }),
         (cri(), edges_u64()).prop_map(|(resource, seq)| Owned::LastSeq { resource, seq }),
-        (cri(), any::<(u32, u32)>())
-            .prop_map(|(resource, (epoch, seq))| Owned::Mark { resource, origin: Origin { epoch, seq } }),
+        (cri(), any::<(u32, u32, i64)>()).prop_map(|(resource, (epoch, seq, t))| Owned::Mark {
+            resource,
+            origin: Origin { epoch, seq },
+            t: Timestamp::from_unix_nanos(t)
+        }),
         (cri(), edges_u64(), edges_u64(), edges_u64(), any::<(i64, i64)>(), any::<u8>()).prop_map(
             |(resource, first, more, count, (from, to), cause)| {
                 let first = first.max(1);

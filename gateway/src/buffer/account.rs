@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ganglion_protocols::{Cri, Origin};
+use ganglion_protocols::{Cri, Origin, Timestamp};
 
 use crate::monitor::{Ledger, LogName, Monitor, Store};
 
@@ -24,8 +24,8 @@ impl Account {
     }
 
     /// Says up to where the samples of a resource's source are durable.
-    pub(super) fn durable_origin(&self, resource: Cri, origin: Origin) {
-        self.monitor.set_durable_origin(resource, origin);
+    pub(super) fn durable_origin(&self, resource: Cri, origin: Origin, t: Timestamp) {
+        self.monitor.set_durable_origin(resource, origin, t);
     }
 
     /// Changes the state of the log.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ganglion_protocols::bytes::{Full, Writer};
 use ganglion_protocols::record::{ShapeId, put_gap, put_last_seq, put_mark, put_observation, put_shape};
-use ganglion_protocols::{Cri, Gap, Origin, Property, Shape};
+use ganglion_protocols::{Cri, Gap, Origin, Property, Shape, Timestamp};
 
 use super::format::{ALIGN, FRAME_HEAD_LEN, FrameHead, HEADER_LEN, SegmentHeader, saturate};
 use crate::pipeline::{LostOfStream, Offered};
@@ -19,8 +19,8 @@ const HEAD: usize = FRAME_HEAD_LEN as usize;
 pub(super) const SHAPE_COPIES: u8 = 2;
 /// Longest last-number record: kind, resource, varint.
 pub(super) const LAST_SEQ_BYTES: usize = 1 + 8 + 10;
-/// Longest mark: kind, resource, two varints of 32 bits.
-const MARK_BYTES: usize = 1 + 8 + 5 + 5;
+/// Longest mark: kind, resource, two varints of 32 bits, time.
+const MARK_BYTES: usize = 1 + 8 + 5 + 5 + 8;
 
 /// A numbered observation, or a loss that uses numbers up, that is not durable yet.
 pub(super) struct Pending {
@@ -38,6 +38,14 @@ impl Pending {
         match &self.offered {
             Offered::Observation(observation) => observation.origin,
             Offered::Lost(lost) => lost.origin,
+        }
+    }
+
+    /// Returns when it was measured, or the last that is lost.
+    pub(super) fn t(&self) -> Timestamp {
+        match &self.offered {
+            Offered::Observation(observation) => observation.t,
+            Offered::Lost(lost) => lost.to,
         }
     }
 
@@ -167,7 +175,7 @@ impl Encoder {
     pub(super) fn numbers(
         &mut self,
         numbers: &BTreeMap<Cri, u64>,
-        marks: &BTreeMap<Cri, Origin>,
+        marks: &BTreeMap<Cri, (Origin, Timestamp)>,
         header: &SegmentHeader,
     ) -> io::Result<&[u8]> {
         let longest = HEAD + numbers.len() * LAST_SEQ_BYTES + marks.len() * MARK_BYTES;
@@ -180,9 +188,9 @@ impl Encoder {
             self.len += out.len();
             put.map_err(|Full| io::Error::other("the numbers of all resources do not fit"))?;
         }
-        for (resource, origin) in marks {
+        for (resource, (origin, t)) in marks {
             let mut out = Writer::new(self.buf.get_mut(self.len..).unwrap_or_default());
-            let put = put_mark(&mut out, *resource, *origin);
+            let put = put_mark(&mut out, *resource, *origin, *t);
             self.len += out.len();
             put.map_err(|Full| io::Error::other("the marks of all sources do not fit"))?;
         }
@@ -248,7 +256,7 @@ impl Encoder {
         }
         put_observation(&mut out, id, pending.seq, observation.t, observation.clock, &observation.readings)?;
         if let Some(origin) = observation.origin {
-            put_mark(&mut out, pending.resource, origin)?;
+            put_mark(&mut out, pending.resource, origin, pending.t())?;
         }
         self.len += out.len();
         if with_shape {
@@ -267,7 +275,7 @@ impl Encoder {
         let mut out = Writer::new(self.buf.get_mut(self.len..end).ok_or(Full)?);
         put_gap(&mut out, &pending.gap().ok_or(Full)?)?;
         if let Some(origin) = pending.origin() {
-            put_mark(&mut out, pending.resource, origin)?;
+            put_mark(&mut out, pending.resource, origin, pending.t())?;
         }
         self.len += out.len();
         Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ganglion_protocols::{Cri, LossCause, Origin};
+use ganglion_protocols::{Cri, LossCause, Origin, Timestamp};
 use tracing::{error, info, warn};
 
 use super::account::Account;
@@ -35,7 +35,7 @@ pub(super) struct Log {
     pub(super) numbers: BTreeMap<Cri, u64>,
     /// Up to where the samples of each resource's source are taken; and durably so.
     pub(super) taken: BTreeMap<Cri, Origin>,
-    pub(super) marks: BTreeMap<Cri, Origin>,
+    pub(super) marks: BTreeMap<Cri, (Origin, Timestamp)>,
     pub(super) next_segment: u64,
     pub(super) encoder: Encoder,
     pub(super) pool: Pool,
@@ -406,8 +406,8 @@ impl Log {
                 self.account.count(pending.resource, |ledger| ledger.durable += 1);
             }
             if let Some(origin) = pending.origin() {
-                self.marks.insert(pending.resource, origin);
-                self.account.durable_origin(pending.resource, origin);
+                self.marks.insert(pending.resource, (origin, pending.t()));
+                self.account.durable_origin(pending.resource, origin, pending.t());
             }
         }
         self.written = 0;

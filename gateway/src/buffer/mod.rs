@@ -292,7 +292,7 @@ fn open_on(
         account.count(stream.resource, |ledger| ledger.last_seq = last_seq);
     }
     account.store(|store| store.epoch = format!("{epoch:016x}"));
-    recovered.marks.iter().for_each(|(resource, origin)| account.durable_origin(*resource, *origin));
+    recovered.marks.iter().for_each(|(resource, (origin, t))| account.durable_origin(*resource, *origin, *t));
     let shared = Arc::new(Shared::new(recovered.segments, recovered.delivered, now));
     let pool = Pool::new(
         Arc::clone(&storage),
@@ -312,7 +312,7 @@ fn open_on(
         epoch,
         rng,
         numbers,
-        taken: recovered.marks.clone(),
+        taken: recovered.marks.iter().map(|(resource, (origin, _))| (*resource, *origin)).collect(),
         marks: recovered.marks,
         next_segment: recovered.next_segment,
         encoder: Encoder::new(streams, directory),

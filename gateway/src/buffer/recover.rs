@@ -38,7 +38,7 @@ pub(super) struct Recovered {
     /// Last number given to each resource.
     pub(super) numbers: BTreeMap<Cri, u64>,
     /// Up to where the samples of each resource's source are taken.
-    pub(super) marks: BTreeMap<Cri, Origin>,
+    pub(super) marks: BTreeMap<Cri, (Origin, Timestamp)>,
     /// Number for the next segment.
     pub(super) next_segment: u64,
     pub(super) spares: Vec<String>,
@@ -103,7 +103,7 @@ pub(super) fn recover(storage: &dyn Storage, segment_bytes: u32, now: Timestamp)
 struct Numbers {
     last: BTreeMap<Cri, u64>,
     /// Up to where the samples of each resource's source are taken. The latest word counts: epochs have no order.
-    marks: BTreeMap<Cri, Origin>,
+    marks: BTreeMap<Cri, (Origin, Timestamp)>,
     /// Latest time of measurement.
     latest: Option<Timestamp>,
 }
@@ -319,8 +319,8 @@ fn note_numbers(frame: &[u8], resources: &mut BTreeMap<u32, Cri>, numbers: &mut 
             }
             Ok(Record::LastSeq { resource, seq }) => (resource, seq),
             Ok(Record::Gap(gap)) => (gap.resource(), gap.last()),
-            Ok(Record::Mark { resource, origin }) => {
-                numbers.marks.insert(resource, origin);
+            Ok(Record::Mark { resource, origin, t }) => {
+                numbers.marks.insert(resource, (origin, t));
                 continue;
             }
             Ok(Record::Observation(observation)) => {

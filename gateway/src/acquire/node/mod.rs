@@ -74,7 +74,7 @@ struct Node {
     resources: Vec<Cri>,
     layout: Option<Layout>,
     /// What was passed on last.
-    durable: Option<Origin>,
+    durable: Option<(Origin, Timestamp)>,
 }
 
 impl NodeTask {
@@ -116,7 +116,9 @@ impl NodeTask {
             unit: node.device.unit.0,
             cri: node.resources.first().map_or(0, |cri| cri.to_bits()),
             period: node.device.groups.first().map_or(LONGEST_WAIT, |group| group.interval),
-            taken: node.durable.map(|origin| Taken { origin, utc_ms: None }),
+            taken: node
+                .durable
+                .map(|(origin, t)| Taken { origin, utc_ms: u64::try_from(t.unix_nanos() / 1_000_000).ok() }),
         };
         Settings {
             character: ganglion_drivers::client::character_time(baud, bits),
@@ -221,7 +223,9 @@ impl Running {
 
     /// Says whether samples are on their way to the disk.
     fn waits_for_disk(&self) -> bool {
-        let waits = |(place, node): (usize, &Node)| self.engine.taken(place).map(|taken| taken.origin) != node.durable;
+        let waits = |(place, node): (usize, &Node)| {
+            self.engine.taken(place).map(|taken| taken.origin) != node.durable.map(|(origin, _)| origin)
+        };
         self.nodes.iter().enumerate().any(waits)
     }
 
@@ -229,7 +233,7 @@ impl Running {
         let now = self.now();
         for (place, node) in self.nodes.iter_mut().enumerate() {
             let durable = durable(&self.task.monitor, &node.resources);
-            if let Some(origin) = durable.filter(|_| durable != node.durable) {
+            if let Some((origin, _)) = durable.filter(|_| durable != node.durable) {
                 node.durable = durable;
                 self.engine.durable(now, place, origin);
             }
@@ -405,12 +409,12 @@ impl Running {
 }
 
 /// Returns up to where the samples of a node are durable for all that it observes.
-fn durable(monitor: &Monitor, resources: &[Cri]) -> Option<Origin> {
+fn durable(monitor: &Monitor, resources: &[Cri]) -> Option<(Origin, Timestamp)> {
     let mut origins = resources.iter().map(|resource| monitor.durable_origin(*resource));
     let first = origins.next()??;
-    origins.try_fold(first, |least, origin| {
-        let origin = origin.filter(|origin| origin.epoch == least.epoch)?;
-        Some(if origin.seq < least.seq { origin } else { least })
+    origins.try_fold(first, |least, durable| {
+        let durable = durable.filter(|(origin, _)| origin.epoch == least.0.epoch)?;
+        Some(if durable.0.seq < least.0.seq { durable } else { least })
     })
 }
 

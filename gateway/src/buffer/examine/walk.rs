@@ -156,7 +156,7 @@ fn each_record(
             Ok(Record::Shape(shape)) => shapes.learn(&shape),
             Ok(Record::LastSeq { resource, seq }) => visit(Seen::LastSeq { resource, seq })?,
             Ok(Record::Gap(gap)) => visit(Seen::Gap(gap))?,
-            Ok(Record::Mark { resource, origin }) => visit(Seen::Mark { resource, origin })?,
+            Ok(Record::Mark { resource, origin, .. }) => visit(Seen::Mark { resource, origin })?,
             Ok(Record::Observation(observation)) => {
                 tally.observations += 1;
                 match shapes.join(&observation) {
