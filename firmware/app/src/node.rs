@@ -76,16 +76,19 @@ impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
         mut measure: impl FnMut(usize) -> Result<i32, SensorFault>,
     ) -> Option<Result<&Stored, StoreError>> {
         let settings = *self.state.settings();
-        let mut said = [Ok(()); ganglion_protocols::node_settings::MAX_SENSORS];
+        // Of those that were measured just now: most calls measure nothing, which says nothing of a sensor.
+        let mut said = [None; ganglion_protocols::node_settings::MAX_SENSORS];
         let taken = self.state.sampler.poll(now, &settings, |sensor| {
             let measured = measure(sensor);
             if let Some(place) = said.get_mut(sensor) {
-                *place = measured.map(|_| ());
+                *place = Some(measured.err());
             }
             measured
         });
         for (sensor, said) in said.iter().enumerate() {
-            self.state.sensor_said(now, sensor, said.err().map(SensorFault::code));
+            if let Some(fault) = said {
+                self.state.sensor_said(now, sensor, fault.map(SensorFault::code));
+            }
         }
         let taken = taken?;
         self.announces |= taken.alarm;
