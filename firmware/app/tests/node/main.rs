@@ -18,6 +18,7 @@ mod history;
 mod link;
 mod modbus;
 mod orders;
+mod page;
 mod rig;
 mod samples;
 mod timing;
