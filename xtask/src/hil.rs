@@ -27,8 +27,12 @@ pub(crate) struct Options {
 const PREFIX: &str = "hil_";
 /// Where firmware is built, in the build folder.
 const FIRMWARE: &str = "firmware";
-/// Boards and their targets.
-const BOARDS: [(&str, &str); 2] = [("nucleo-l476rg", "thumbv7em-none-eabihf"), ("lm3s6965evb", "thumbv7m-none-eabi")];
+/// Boards, and what starts before them, with their targets.
+const BOARDS: [(&str, &str); 3] = [
+    ("nucleo-boot", "thumbv7em-none-eabihf"),
+    ("nucleo-l476rg", "thumbv7em-none-eabihf"),
+    ("lm3s6965evb", "thumbv7m-none-eabi"),
+];
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let target = target_dir()?;
