@@ -10,6 +10,7 @@
 mod client;
 mod identifier;
 mod modbus;
+mod node;
 mod record;
 mod server;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "modbus-values", run: modbus::values, seeds: modbus::registers },
     Target { name: "modbus-client", run: client::run, seeds: client::seeds },
     Target { name: "modbus-server", run: server::run, seeds: server::seeds },
+    Target { name: "node", run: node::run, seeds: node::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },
     Target { name: "identifier", run: identifier::run, seeds: identifier::seeds },
 ];

@@ -32,7 +32,12 @@ const ROOMS: [Room; 7] = [
         tested: &[],
     },
     Room { folder: "gateway", package: "ganglion", below: &["ganglion-protocols", "ganglion-drivers"], tested: &[] },
-    Room { folder: "fuzz", package: "ganglion-fuzz", below: &["ganglion-protocols", "ganglion-drivers"], tested: &[] },
+    Room {
+        folder: "fuzz",
+        package: "ganglion-fuzz",
+        below: &["ganglion-protocols", "ganglion-drivers", "ganglion-node"],
+        tested: &[],
+    },
     // Public interfaces only. The library is one: a test may drive one stage of it against a real peer. The simulated
     // site, the subscriber's check and the demo stay outside, or they would believe what they are there to check.
     Room { folder: "hil-tests", package: "ganglion-hil", below: &["ganglion-protocols"], tested: &["ganglion"] },

@@ -25,10 +25,16 @@ pub(crate) struct Options {
 
 /// Test programs whose names begin so are the bench's.
 const PREFIX: &str = "hil_";
+/// How many bytes of garbage `hil_bytes` sends to a node; without it a short run's.
+const BYTES: (&str, &str) = ("GANGLION_HIL_BYTES", "10000000");
 /// Where firmware is built, in the build folder.
 const FIRMWARE: &str = "firmware";
-/// Boards and their targets.
-const BOARDS: [(&str, &str); 2] = [("nucleo-l476rg", "thumbv7em-none-eabihf"), ("lm3s6965evb", "thumbv7m-none-eabi")];
+/// Boards, and what starts before them, with their targets.
+const BOARDS: [(&str, &str); 3] = [
+    ("nucleo-boot", "thumbv7em-none-eabihf"),
+    ("nucleo-l476rg", "thumbv7em-none-eabihf"),
+    ("lm3s6965evb", "thumbv7m-none-eabi"),
+];
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let target = target_dir()?;
@@ -47,7 +53,7 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
             !long && options.filter.as_ref().is_none_or(|filter| format!("{suite}::{name}").contains(filter.as_str()))
         };
         for name in names.filter(wanted) {
-            let case = one(&suite, name, &folder)?;
+            let case = one(&suite, name, &folder, options.quick)?;
             println!("{}", case.row());
             cases.push(case);
         }
@@ -92,10 +98,13 @@ fn suites() -> Result<Vec<String>, Failure> {
 }
 
 /// Runs one test. What it leaves in its folder of traces belongs to its failure.
-fn one(suite: &str, name: &str, folder: &Path) -> Result<Case, Failure> {
+fn one(suite: &str, name: &str, folder: &Path, quick: bool) -> Result<Case, Failure> {
     let words = format!("test -q -p ganglion-hil --test {suite} -- --exact {name} --nocapture");
     let mut command = cargo(&words);
     command.stdin(Stdio::null());
+    if !quick {
+        command.env(BYTES.0, BYTES.1);
+    }
     let begun = Instant::now();
     let done =
         command.output().map_err(|error| Failure::NotStarted { command: crate::shell::typed(&command), error })?;

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use ganglion_drivers::client::frame_gap;
 use ganglion_drivers::server::Burst;
+use ganglion_protocols::modbus::rtu::Frame;
 use ganglion_protocols::node_link::{
     self, Answer, Ask, Head, MAX_FRAME, MAX_PAYLOAD, Refusal, SensorFault, Speaker, VERSION,
 };
@@ -76,16 +77,19 @@ impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
         mut measure: impl FnMut(usize) -> Result<i32, SensorFault>,
     ) -> Option<Result<&Stored, StoreError>> {
         let settings = *self.state.settings();
-        let mut said = [Ok(()); ganglion_protocols::node_settings::MAX_SENSORS];
+        // Of those that were measured just now: most calls measure nothing, which says nothing of a sensor.
+        let mut said = [None; ganglion_protocols::node_settings::MAX_SENSORS];
         let taken = self.state.sampler.poll(now, &settings, |sensor| {
             let measured = measure(sensor);
             if let Some(place) = said.get_mut(sensor) {
-                *place = measured.map(|_| ());
+                *place = Some(measured.err());
             }
             measured
         });
         for (sensor, said) in said.iter().enumerate() {
-            self.state.sensor_said(now, sensor, said.err().map(SensorFault::code));
+            if let Some(fault) = said {
+                self.state.sensor_said(now, sensor, fault.map(SensorFault::code));
+            }
         }
         let taken = taken?;
         self.announces |= taken.alarm;
@@ -97,7 +101,8 @@ impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
     pub fn poll(&mut self, now: Duration) -> Option<&[u8]> {
         self.listen(now);
         self.announce(now);
-        if self.due.is_none_or(|due| now < due) {
+        // Somebody else may have begun to talk while the answer was put off.
+        if self.burst.poll_timeout().is_some() || self.due.is_none_or(|due| now < due) {
             return None;
         }
         self.due = None;
@@ -130,9 +135,9 @@ impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
     /// Returns the uptime at which [`sample`](Self::sample) or [`poll`](Self::poll) has something to do, if nothing is heard.
     #[must_use]
     pub fn wake(&self) -> Duration {
-        let burst = self.burst.poll_timeout().unwrap_or(Duration::MAX);
-        let due = self.due.unwrap_or(Duration::MAX);
-        self.state.sampler.wake().min(burst).min(due)
+        // Nothing is sent into a burst.
+        let line = self.burst.poll_timeout().or(self.due).unwrap_or(Duration::MAX);
+        self.state.sampler.wake().min(line)
     }
 
     /// Speaks unasked where the node is alone on its line: after a start, and when an alarm begins.
@@ -160,8 +165,16 @@ impl<M: Memory, C: Copies, U: Firmware> Node<M, C, U> {
         let mut copy: Vec<u8, MAX_FRAME> = burst.unwrap_or_default().iter().copied().take(MAX_FRAME).collect();
         let mut frame = [0; MAX_FRAME];
         let answer = match node_link::open(&mut copy) {
-            Ok((head, payload)) => answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame),
-            Err(_) => self.modbus.answer(&mut self.state, burst, now, &mut frame).map(|used| (Duration::ZERO, used)),
+            Ok((head, payload)) => {
+                // Other nodes in their slots ask nothing.
+                self.due = self.due.filter(|_| head.speaker == Speaker::Node);
+                answered(&mut self.link, &mut self.state, head, payload, (heard, now), &mut frame)
+            }
+            Err(_) => {
+                let noise = burst.map_or(true, |frame| Frame::parse(frame).is_err());
+                self.due = self.due.filter(|_| noise);
+                self.modbus.answer(&mut self.state, burst, now, &mut frame).map(|used| (Duration::ZERO, used))
+            }
         };
         if let Some((wait, used)) = answer {
             self.prepare(&frame, used, now.saturating_add(delay).saturating_add(wait));

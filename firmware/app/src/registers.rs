@@ -160,7 +160,7 @@ pub(crate) fn input<M: Memory, C: Copies, U: Firmware>(
 ) -> Option<u16> {
     let identity = &state.identity;
     let uptime = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
-    let half = |value: u32, low: bool| if low { value as u16 } else { (value >> 16) as u16 };
+    let half = |value: u32, low: bool| if low { (value & 0xFFFF) as u16 } else { (value >> 16) as u16 };
     let latest = state.latest.as_ref();
     let age = || {
         let taken = latest.filter(|latest| latest.boot == state.store.boot())?;
