@@ -183,7 +183,8 @@ impl<G: Gateway> Bench<G> {
     /// Waits until every sample that the nodes have taken by now, and a few more, are delivered or declared.
     fn until_all_is_told(&mut self, what: &str) {
         let deadline = Instant::now() + PATIENCE;
-        let taken: Vec<usize> = self.nodes.iter().map(|node| node.truth().expect("its log").samples.len() + 2).collect();
+        let taken: Vec<usize> =
+            self.nodes.iter().map(|node| node.truth().expect("its log").samples.len() + 2).collect();
         loop {
             let accounts = self.accounts();
             let told = |(account, taken): (&Account, &usize)| {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::naming::{Fit, Sure};
 use super::{Findings, Unit};
 use crate::site::{Endpoint, Link, Parity};
+use crate::tools::node::Node;
 use crate::tools::plan::{link, speed};
 
 /// Time between two lines of progress where no bar can be drawn.
@@ -168,6 +169,10 @@ impl Findings {
             (None, _) => out.push_str("nobody answers\n"),
         }
         self.units.iter().for_each(|unit| out.push_str(&unit.text()));
+        if !self.nodes.is_empty() {
+            out.push_str("sensor nodes among them, by the node link:\n");
+            self.nodes.iter().for_each(|node| out.push_str(&node.text()));
+        }
         self.remarks.iter().for_each(|remark| out.push_str(&format!("note: {remark}\n")));
         if self.units.is_empty() && !self.incomplete {
             out.push_str(match self.network {
@@ -186,6 +191,7 @@ impl Findings {
         json!({
             "link": self.link.as_ref().map(link),
             "units": self.units.iter().map(Unit::json).collect::<Vec<_>>(),
+            "nodes": self.nodes.iter().map(Node::json).collect::<Vec<_>>(),
             "remarks": self.remarks,
             "complete": !self.incomplete,
         })
