@@ -29,10 +29,10 @@ pub(super) fn text(batch: &Batch<'_>, channels: &[Described]) -> String {
         out.push_str(&format!("{number:>8}  {at}  {}\n", readings.join(", ")));
         number = number.saturating_add(1);
     }
-    if number == batch.first {
-        out.push_str("no sample waits\n");
-    } else if batch.waiting > 0 {
+    if batch.waiting > 0 {
         out.push_str(&format!("{} more wait behind these\n", batch.waiting));
+    } else if number == batch.first {
+        out.push_str("no sample waits\n");
     }
     out
 }
