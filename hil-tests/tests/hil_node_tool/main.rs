@@ -84,6 +84,21 @@ fn what_nodes_say_of_themselves_becomes_the_templates_that_are_shipped() {
 }
 
 #[test]
+fn a_scan_names_nodes_beside_modbus_units() {
+    let Some(rig) = Rig::start("a_scan_names_nodes_beside_modbus_units", &[WELL, CHAMBER]) else { return };
+    let found = rig.scans(&["--units", "11,13", "--nodes"]);
+    for words in [
+        "unit  11  answers",
+        "unit  13  answers",
+        "sensor nodes among them",
+        "node  13  resource none yet",
+        "template = \"ganglion-node-lm3s6965evb\"",
+    ] {
+        assert!(found.contains(words), "no {words:?} in:\n{found}");
+    }
+}
+
+#[test]
 fn two_nodes_with_one_address_are_both_named() {
     let twin = Seat { board: Board::Lm3s6965evb, unit: 11, resource: None };
     let Some(rig) = Rig::start("two_nodes_with_one_address_are_both_named", &[WELL, twin]) else { return };

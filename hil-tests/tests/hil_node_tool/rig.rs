@@ -12,6 +12,8 @@ use ganglion_protocols::node_settings::{MAX_COPY, NodeSettings as Settings};
 
 const BAUD: u32 = 9600;
 const SOON: Duration = Duration::from_secs(30);
+/// What a node logs when its line is open.
+const LISTENS: &str = " boot ";
 /// Serial number of the first node, for the boards that have none.
 const SERIAL: u64 = 0x4741_0000;
 
@@ -50,8 +52,9 @@ impl Rig {
             nodes.push((node, end));
         }
         let pair = Pair::start(plan).expect("a pair");
-        for (_, end) in &nodes {
+        for (node, end) in &mut nodes {
             assert!(pair.wait_connected(*end, true, SOON), "the node is on the line");
+            node.wait_for_line(LISTENS, SOON).expect("it listens");
         }
         Some(Self { nodes, pair, traces })
     }
@@ -67,6 +70,7 @@ impl Rig {
         assert!(self.pair.wait_connected(*end, false, SOON), "the node is off the line");
         node.power_on().expect("its power comes");
         assert!(self.pair.wait_connected(*end, true, SOON), "the node is on the line");
+        node.wait_for_line(LISTENS, SOON).expect("it listens");
     }
 
     /// Has the tool do something; returns what it printed.
@@ -86,6 +90,15 @@ impl Rig {
         let output = self.runs(&[words, &["--unit", &unit.to_string()]].concat());
         assert!(!output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// Scans the line for Modbus units; returns what was printed.
+    pub(crate) fn scans(&self, words: &[&str]) -> String {
+        let mut command = Command::new(tool());
+        command.args(["scan", "--baud", "9600", "--parity", "none", "--timeout-ms", "1500", "--listen-ms", "0"]);
+        let output = command.args(words).arg("--port").arg(self.traces.file("port")).output().expect("the tool runs");
+        assert!(output.status.success(), "{words:?}: {output:?}\n{:?}", self.pair.counts());
+        String::from_utf8(output.stdout).expect("text")
     }
 
     fn runs(&self, words: &[&str]) -> Output {

@@ -136,6 +136,7 @@ fn an_update_whose_node_loses_power_in_the_middle_goes_on_there_and_ends_in_the_
     tool.signal(Signal::SIGINT).expect("Ctrl-C");
     let ended = tool.wait_for_end(SOON).expect("it ends");
     let printed = tool.printed().expect("text");
+    println!("{printed}");
     assert!(!ended.success() && printed.contains("the same command goes on there"), "{printed}");
 
     rig.power_on();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ganglion_protocols::node_link::ChannelKind;
 
-use super::node::{Described, Node, decimal};
+use super::hello::{Described, Node, decimal};
 
 /// The marker that a node's registers hold where a channel has no value.
 const NONE: i32 = i32::MIN;
@@ -73,15 +73,11 @@ pub(super) fn rows(bus: &str, nodes: &[(Node, Vec<Described>)]) -> String {
 pub(super) fn blocks(nodes: &[(Node, Vec<Described>)]) -> String {
     let mut out = String::new();
     for (node, channels) in nodes {
-        let resource = match node.resource {
-            Some(resource) => format!("\"{resource}\""),
-            None => "\"\"  # not commissioned: ganglion node adopt".to_owned(),
-        };
         out.push_str(&format!(
-            "\n[[bus.device]]\nname = \"{}\"\nunit = {}\ntemplate = \"{}\"\nresource = {resource}\npoll_interval_ms = {}\n",
+            "\n[[bus.device]]\nname = \"{}\"\nunit = {}\n{}poll_interval_ms = {}\n",
             device_name(node),
             node.unit,
-            template_name(&node.board),
+            node.site_lines(),
             poll_ms(channels),
         ));
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ganglion_protocols::node_link::{Answer, Ask};
 
+use super::hello::Node;
 use super::line::{NodeError, NodeLine};
-use super::node::Node;
 
 /// Slots of the first round.
 const SLOTS: u8 = 16;

@@ -86,8 +86,11 @@ pub(super) fn find(name: &str) -> Result<Key, String> {
     }
     let likeness = |key: &Key| strsim::normalized_damerau_levenshtein(name, &key.name);
     let nearest = all.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    let meant = nearest.filter(|key| likeness(key) > 0.5).map(|key| format!("; is {} meant?", key.name));
-    Err(format!("no setting is called {name:?}{}; `ganglion node get` lists them", meant.unwrap_or_default()))
+    let meant = nearest.filter(|key| likeness(key) > 0.5).map(|key| format!(": is {} meant?", key.name));
+    Err(format!(
+        "no setting is called {name:?}{} `ganglion node get` lists them",
+        meant.unwrap_or_else(|| ";".to_owned())
+    ))
 }
 
 impl Key {

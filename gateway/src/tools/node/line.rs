@@ -85,7 +85,7 @@ impl fmt::Display for NodeError {
             Self::Lost(error) => write!(f, "the wire was lost: {error}"),
             Self::Silent { unit, how, patience, noise } => {
                 let ms = patience.as_millis();
-                write!(f, "node {unit} does not answer: asked {TRIES} times at {how}, waited {ms} ms each\n")?;
+                writeln!(f, "node {unit} does not answer: asked {TRIES} times at {how}, waited {ms} ms each")?;
                 f.write_str(match noise {
                     0 => {
                         "check: its address and speed (`ganglion node list` with other --baud), its supply, A and B \
@@ -258,7 +258,7 @@ fn too_long() -> io::Error {
 fn framed(piece: &[u8]) -> Option<(Heard, u8)> {
     let (head, payload) = head(piece)?;
     let from_node = head.speaker == Speaker::Node;
-    from_node.then(|| (Heard { unit: head.unit, version: head.version, payload }, head.token))
+    from_node.then_some((Heard { unit: head.unit, version: head.version, payload }, head.token))
 }
 
 /// Says whether what came is a frame of a gateway: the echo of an adapter that hears itself.

@@ -8,7 +8,7 @@
 //! | `options.rs` | the words of the command line |
 //! | `line.rs` | one question on a line |
 //! | `find.rs` | who is there |
-//! | `node.rs`, `samples.rs` | what a node says, shown |
+//! | `hello.rs`, `samples.rs` | what a node says, shown |
 //! | `orders.rs` | settings, log, adopting, resetting |
 //! | `keys.rs` | names of settings |
 //! | `catalogue.rs` | templates and devices made of what nodes say |
@@ -17,9 +17,9 @@
 
 mod catalogue;
 mod find;
+mod hello;
 mod keys;
 mod line;
-mod node;
 mod options;
 mod orders;
 mod progress;
@@ -34,9 +34,9 @@ use std::time::Duration;
 use ganglion_protocols::node_link::{Ack, Answer, Ask};
 use serde_json::{Value, json};
 
+use self::hello::Described;
+pub(in crate::tools) use self::hello::Node;
 use self::line::{NodeError, NodeLine};
-use self::node::Described;
-pub(in crate::tools) use self::node::Node;
 pub use self::options::{Verb, Where, Which};
 use super::{refuse, run, say};
 use crate::acquire::trace::Trace;

@@ -38,8 +38,11 @@ pub(super) async fn get(which: &Which, name: Option<&str>) -> Result<String, End
     let mut out = String::new();
     for key in &wanted {
         let value = value(&mut line, which.unit, key).await.map_err(failed(which.unit))?;
-        let range = if name.is_none() { format!("  # {}", key.range) } else { String::new() };
-        out.push_str(&format!("{:<18} {:<12}{range}\n", key.name, key.text(value)).replace(" \n", "\n"));
+        let text = key.text(value);
+        out.push_str(&match name {
+            Some(_) => format!("{} {text}\n", key.name),
+            None => format!("{:<18} {text:<12}  # {}\n", key.name, key.range),
+        });
     }
     Ok(out)
 }

@@ -3,7 +3,7 @@
 use ganglion_protocols::node_link::{Batch, NodeLossCause, NodeReading, Samples, SensorFault};
 use jiff::Timestamp;
 
-use super::node::{Described, decimal};
+use super::hello::{Described, decimal};
 
 /// Writes a batch for a person.
 pub(super) fn text(batch: &Batch<'_>, channels: &[Described]) -> String {

@@ -4,11 +4,13 @@ use ganglion_protocols::Cri;
 use ganglion_protocols::node_link::{Channel, ChannelKind, Hello, ResetCause};
 use serde_json::{Value, json};
 
+use super::catalogue::template_name;
+
 /// Who a node is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::tools) struct Node {
     /// Its address.
-    pub(super) unit: u8,
+    pub(in crate::tools) unit: u8,
     /// The resource it measures, if it was commissioned.
     pub(super) resource: Option<Cri>,
     /// Number of its chip.
@@ -55,6 +57,13 @@ impl Node {
             capacity: hello.capacity,
             persistent: hello.persistent,
         }
+    }
+
+    /// Returns its lines in a site file behind the unit: template and resource.
+    pub(in crate::tools) fn site_lines(&self) -> String {
+        let resource = self.resource.map(|cri| cri.to_string()).unwrap_or_default();
+        let doubt = if self.resource.is_none() { "  # not commissioned: ganglion node adopt" } else { "" };
+        format!("template = \"{}\"\nresource = \"{resource}\"{doubt}\n", template_name(&self.board))
     }
 
     /// Returns its resource in words.
