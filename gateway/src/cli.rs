@@ -34,6 +34,7 @@ Examples:
   ganglion id 330502-0103-000123-33          what an identifier says
   ganglion plan --config site.toml           how busy each bus is, and who is late and why
   ganglion scan --port /dev/ttyUSB0          who is on this line: speed, units, what they are
+  ganglion node list --port /dev/ttyUSB0     sensor nodes on this line; also describe, get, set, adopt, log, update
   ganglion read --config site.toml --device flow-1          one device as the site means it
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
   ganglion run --config site.toml --trace new.trace         every byte of every bus, then
@@ -110,6 +111,11 @@ enum Verb {
     Write(tools::write::Options),
     /// Find out who is on a line: speed, parity, units, what they are.
     Scan(tools::scan::Options),
+    /// Sensor nodes on a line: find them, set them, look at their samples, give them new firmware.
+    Node {
+        #[command(subcommand)]
+        verb: tools::node::Verb,
+    },
     /// Print a saved trace as frames and words.
     Trace(tools::trace::Options),
     /// Look into the buffer on disk: what it holds, whether it is whole, the observations out of it, and what the
@@ -180,6 +186,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Read(options) => tools::read::main(&options),
         Verb::Write(options) => tools::write::main(&options),
         Verb::Scan(options) => tools::scan::main(&options),
+        Verb::Node { verb } => tools::node::main(&verb),
         Verb::Trace(options) => tools::trace::main(&options),
         Verb::Buffer { verb } => tools::buffer::main(&verb),
     }

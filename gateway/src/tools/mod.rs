@@ -7,6 +7,7 @@
 //! | `plan.rs` | `ganglion plan`: what a bus is asked for, what it can carry, who is late and why |
 //! | `read.rs`, `write.rs` | `ganglion read`, `ganglion write` |
 //! | `scan/` | `ganglion scan`: who is on this line? |
+//! | `node/` | `ganglion node`: sensor nodes on a line, their settings, samples and firmware |
 //! | `buffer/` | `ganglion buffer`: what the disk holds, whether it is whole, and the observations out of it |
 //! | `trace.rs`, `frames.rs` | `ganglion trace`: raw bytes as frames and words |
 //! | `replay.rs` | a trace against the engine, in virtual time, for tests |
@@ -20,6 +21,7 @@ pub mod check;
 pub mod device;
 pub mod frames;
 pub mod line;
+pub mod node;
 pub mod plan;
 pub mod read;
 pub mod replay;

@@ -223,7 +223,14 @@ impl<G: Gateway> Bench<G> {
             for kind in &KINDS {
                 let resource = view.received.resource(kind.resource).expect("it was told");
                 let last = resource.highest();
-                assert_eq!(resource.lost(last), 0, "{}: numbers that are neither there nor declared", kind.name);
+                let (missing, gaps) = (resource.missing(last), resource.gaps());
+                let what = "numbers that are neither there nor declared";
+                assert_eq!(
+                    resource.lost(last),
+                    resource.declared(last),
+                    "{}: {what}: {missing:?} {gaps:#?}",
+                    kind.name
+                );
                 assert!(resource.conflicting().is_empty(), "{}: two contents of one number", kind.name);
             }
         });

@@ -30,9 +30,11 @@ use ganglion_protocols::modbus::{ExceptionCode, Table, UnitId};
 
 pub use self::options::Options;
 use self::options::Task;
+pub(in crate::tools) use self::options::{ParityArg, host_port, serial};
 use self::probe::{Heard, Overheard, Prober};
 use self::report::Progress;
 use super::line::open;
+use super::node::{self, Node};
 use super::plan::speed;
 use super::{load_quietly, refuse, run, say, with_causes};
 use crate::acquire::settings::framing;
@@ -60,6 +62,8 @@ struct Findings {
     network: bool,
     /// No templates were there to compare with.
     without_templates: bool,
+    /// Sensor nodes, which are among the units, too.
+    nodes: Vec<Node>,
 }
 
 /// A unit that answers.
@@ -130,6 +134,7 @@ pub fn main(options: &Options) -> ExitCode {
             signatures,
             known,
             limits: options.limits,
+            nodes: options.nodes,
             trace,
             stop: Arc::default(),
             spoiled: Vec::new(),
@@ -167,6 +172,7 @@ struct Scan {
     signatures: Vec<Signature>,
     known: Vec<(u8, String)>,
     limits: bool,
+    nodes: bool,
     trace: Trace,
     stop: Arc<AtomicBool>,
     /// Units for which something came that is no answer, at the speed that is tried now.
@@ -189,7 +195,10 @@ impl Scan {
                 eprintln!("\nending after the question under way");
             }
         });
-        let ended = self.look().await;
+        let ended = match self.look().await {
+            Ok(()) => self.look_for_nodes().await,
+            stopped => stopped,
+        };
         signals.abort();
         self.progress.clear();
         let result = match ended {
@@ -245,6 +254,17 @@ impl Scan {
                 self.spoiled_remark(link);
             }
         }
+        Ok(())
+    }
+
+    /// Asks the sensor nodes who they are, at the speed at which somebody answered.
+    async fn look_for_nodes(&mut self) -> Result<(), Stopped> {
+        let link = self.found.link.clone().filter(|link| !matches!(link, Link::Tcp { .. }));
+        let Some(link) = link.filter(|_| self.nodes && !self.found.incomplete) else { return Ok(()) };
+        self.progress.say_over("asking sensor nodes who they are");
+        let (nodes, remarks) = node::for_scan(&link, self.task.patience, self.trace.clone()).await?;
+        self.found.nodes = nodes;
+        self.found.remarks.extend(remarks);
         Ok(())
     }
 

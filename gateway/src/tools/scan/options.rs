@@ -48,6 +48,9 @@ pub struct Options {
     /// Find out the longest request each unit answers.
     #[arg(long)]
     pub(super) limits: bool,
+    /// Look for sensor nodes, too, by the node link.
+    #[arg(long)]
+    pub(super) nodes: bool,
     /// A site file: its templates name what is found, and devices it has already are marked.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -66,13 +69,23 @@ pub struct Options {
 
 /// A parity on the command line.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum ParityArg {
+pub(in crate::tools) enum ParityArg {
     /// Even, the standard's default.
     Even,
     /// None.
     None,
     /// Odd.
     Odd,
+}
+
+impl From<ParityArg> for Parity {
+    fn from(parity: ParityArg) -> Self {
+        match parity {
+            ParityArg::Even => Self::Even,
+            ParityArg::None => Self::None,
+            ParityArg::Odd => Self::Odd,
+        }
+    }
 }
 
 /// Unit ids, each once.
@@ -161,15 +174,8 @@ impl Options {
     /// Returns the speeds to try: every bit rate with the likely parities, then with odd parity.
     fn speeds(&self) -> Vec<LineSpeed> {
         let bauds: &[u32] = if self.baud.is_empty() { &BAUDS } else { &self.baud };
-        let speed = |baud: u32, parity: ParityArg| {
-            let (parity, stop_bits) = match parity {
-                ParityArg::Even => (Parity::Even, 1),
-                // A receiver of one stop bit takes two as well.
-                ParityArg::None => (Parity::None, 1),
-                ParityArg::Odd => (Parity::Odd, 1),
-            };
-            LineSpeed { baud, parity, stop_bits }
-        };
+        // A receiver of one stop bit takes two as well.
+        let speed = |baud: u32, parity: ParityArg| LineSpeed { baud, parity: parity.into(), stop_bits: 1 };
         let all = |parities: &[ParityArg]| {
             bauds.iter().flat_map(|&baud| parities.iter().map(move |&parity| speed(baud, parity))).collect::<Vec<_>>()
         };
@@ -183,11 +189,13 @@ impl Options {
     }
 }
 
-fn serial(path: PathBuf, speed: LineSpeed) -> Link {
+/// Returns the link of a port as an engineer has it: an adapter that switches direction by itself.
+pub(in crate::tools) fn serial(path: PathBuf, speed: LineSpeed) -> Link {
     Link::Serial(SerialLink { path, speed, rs485: None, low_latency: true })
 }
 
-fn host_port(text: &str, usual: Option<u16>) -> Result<(String, u16), String> {
+/// Reads HOST:PORT, the port being the `usual` one where there is one and none is said.
+pub(in crate::tools) fn host_port(text: &str, usual: Option<u16>) -> Result<(String, u16), String> {
     let split = text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
     match (split, usual) {
         (Some((host, port)), _) => {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::naming::{Fit, Sure};
 use super::{Findings, Unit};
 use crate::site::{Endpoint, Link, Parity};
+use crate::tools::node::Node;
 use crate::tools::plan::{link, speed};
 
 /// Time between two lines of progress where no bar can be drawn.
@@ -168,6 +169,10 @@ impl Findings {
             (None, _) => out.push_str("nobody answers\n"),
         }
         self.units.iter().for_each(|unit| out.push_str(&unit.text()));
+        if !self.nodes.is_empty() {
+            out.push_str("sensor nodes among them, by the node link:\n");
+            self.nodes.iter().for_each(|node| out.push_str(&node.text()));
+        }
         self.remarks.iter().for_each(|remark| out.push_str(&format!("note: {remark}\n")));
         if self.units.is_empty() && !self.incomplete {
             out.push_str(match self.network {
@@ -186,6 +191,7 @@ impl Findings {
         json!({
             "link": self.link.as_ref().map(link),
             "units": self.units.iter().map(Unit::json).collect::<Vec<_>>(),
+            "nodes": self.nodes.iter().map(Node::json).collect::<Vec<_>>(),
             "remarks": self.remarks,
             "complete": !self.incomplete,
         })
@@ -218,8 +224,10 @@ impl Findings {
             let name = unit.known.clone().unwrap_or_else(|| format!("unit-{}", unit.unit));
             let name = Value::from(name);
             out.push_str(&format!("\n[[bus.device]]\nname = {name}\nunit = {}\n", unit.unit));
-            match unit.names.first() {
-                Some(fit) => {
+            let node = self.nodes.iter().find(|node| node.unit == unit.unit);
+            match (node, unit.names.first()) {
+                (Some(node), _) => out.push_str(&node.site_lines()),
+                (None, Some(fit)) => {
                     let doubt =
                         if fit.sure == Sure::Certain { "" } else { "  # a guess, compare a value with the display" };
                     out.push_str(&format!("template = \"{}\"{doubt}\n", fit.template));
@@ -227,13 +235,13 @@ impl Findings {
                         out.push_str("resource = \"\"  # identifier of what it observes\n");
                     }
                 }
-                None if self.without_templates => {
+                (None, None) if self.without_templates => {
                     out.push_str("template = \"\"  # --config or --templates says which may fit\nresource = \"\"\n");
                 }
-                None => out.push_str("template = \"\"  # no template fits\nresource = \"\"\n"),
+                (None, None) => out.push_str("template = \"\"  # no template fits\nresource = \"\"\n"),
             }
             out.push_str("poll_interval_ms = 5000\n");
-            if let Some(fit) = unit.names.first().filter(|fit| !fit.resources.is_empty()) {
+            if let Some(fit) = unit.names.first().filter(|fit| node.is_none() && !fit.resources.is_empty()) {
                 out.push_str("[bus.device.resources]\n");
                 fit.resources.iter().for_each(|resource| out.push_str(&format!("{resource} = \"\"\n")));
             }
