@@ -83,7 +83,9 @@ impl Rig {
             match self.bus.read(&mut lump) {
                 Ok(0) => panic!("the node is gone"),
                 Ok(count) => heard.extend_from_slice(&lump[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                }
                 Err(error) => panic!("{error}"),
             }
         }
