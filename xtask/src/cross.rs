@@ -63,7 +63,7 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it cannot be built, needs a library at run time, or is longer than [`MOST`].
-fn build(gateway: Gateway) -> Result<(PathBuf, u64), Failure> {
+pub(crate) fn build(gateway: Gateway) -> Result<(PathBuf, u64), Failure> {
     run(&mut cargo(&format!("build --quiet --release -p ganglion --bin ganglion --target {}", gateway.target())))?;
     let file = target_dir()?.join(gateway.target()).join("release/ganglion");
     if let Some(loader) = loader(gateway, &file)? {

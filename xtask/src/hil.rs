@@ -3,14 +3,18 @@
 mod case;
 mod report;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::shell::{Failure, cargo, command, output, root, run, target_dir};
+use crate::cross::{self, Gateway};
+use crate::firmware::{self, Board};
+use crate::needs;
+use crate::shell::{Failure, cargo, output, root, run, target_dir, typed};
 use case::{Case, Outcome};
 
 /// Builds the nodes and the daemon, runs the hardware-in-the-loop tests on QEMU, and reports (target/hil)
@@ -27,21 +31,24 @@ pub(crate) struct Options {
 const PREFIX: &str = "hil_";
 /// How many bytes of garbage `hil_bytes` sends to a node; without it a short run's.
 const BYTES: (&str, &str) = ("GANGLION_HIL_BYTES", "10000000");
-/// Where firmware is built, in the build folder.
-const FIRMWARE: &str = "firmware";
-/// Boards, and what starts before them, with their targets.
-const BOARDS: [(&str, &str); 3] = [
-    ("nucleo-boot", "thumbv7em-none-eabihf"),
-    ("nucleo-l476rg", "thumbv7em-none-eabihf"),
-    ("lm3s6965evb", "thumbv7m-none-eabi"),
-];
+/// Longest time a test may take; one that hangs is ended, and fails.
+const LIMIT: Duration = Duration::from_secs(2700);
+/// How often a running test is looked at.
+const GLANCE: Duration = Duration::from_millis(50);
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let target = target_dir()?;
     let folder = target.join("hil");
     make(&folder)?;
-    firmware(&target)?;
+    needs::set_up()?;
+    for board in Board::ALL {
+        firmware::build(board)?;
+    }
+    for gateway in Gateway::ALL {
+        cross::build(gateway)?;
+    }
     run(&mut cargo("build -p ganglion"))?;
+    run(&mut cargo("build -p ganglion-node --example host-node"))?;
     let mut cases = Vec::new();
     for suite in suites()? {
         // Prints the programs and runs none.
@@ -71,21 +78,6 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     if failed == 0 { Ok(()) } else { Err(Failure::Check(format!("{failed} tests of the bench failed"))) }
 }
 
-/// Builds the boards whose target is installed; a test without its firmware says so.
-fn firmware(target: &Path) -> Result<(), Failure> {
-    let boards = root().join("firmware/boards");
-    let installed = output(&mut command("rustup", ["target", "list", "--installed"])).unwrap_or_default();
-    for (board, triple) in BOARDS {
-        if !installed.lines().any(|line| line == triple) {
-            crate::shell::skipped(board, &format!("{triple} is not installed (`cargo xtask setup --cross`)"));
-            continue;
-        }
-        let words = format!("build --release -p {board} --target {triple} --target-dir");
-        run(cargo(&words).arg(target.join(FIRMWARE)).current_dir(&boards))?;
-    }
-    Ok(())
-}
-
 /// Returns the names of the bench's test programs.
 fn suites() -> Result<Vec<String>, Failure> {
     let folder = root().join("hil-tests/tests");
@@ -100,20 +92,45 @@ fn suites() -> Result<Vec<String>, Failure> {
 /// Runs one test. What it leaves in its folder of traces belongs to its failure.
 fn one(suite: &str, name: &str, folder: &Path, quick: bool) -> Result<Case, Failure> {
     let words = format!("test -q -p ganglion-hil --test {suite} -- --exact {name} --nocapture");
+    let begun = Instant::now();
     let mut command = cargo(&words);
-    command.stdin(Stdio::null());
     if !quick {
         command.env(BYTES.0, BYTES.1);
     }
-    let begun = Instant::now();
-    let done =
-        command.output().map_err(|error| Failure::NotStarted { command: crate::shell::typed(&command), error })?;
-    let printed = [done.stdout, done.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
+    let (success, printed) = ended(&mut command, &folder.join("printed"), LIMIT)?;
     let function = name.rsplit("::").next().unwrap_or(name);
     let traces = || case::traces(&folder.join("traces").join(function));
-    let outcome = Outcome::of(done.status.success(), printed, traces);
+    let outcome = Outcome::of(success, printed, traces);
     Ok(Case { suite: suite.to_owned(), name: name.to_owned(), seconds: begun.elapsed().as_secs_f64(), outcome })
+}
+
+/// Runs a command to its end, or ends it and all that it started when it takes too long. Says whether it succeeded, and what
+/// it printed, which goes through a file: a pipe would stay open as long as any process that it left behind.
+fn ended(command: &mut Command, file: &Path, limit: Duration) -> Result<(bool, String), Failure> {
+    let of_file = |error| Failure::File { path: file.to_owned(), error };
+    let output = File::create(file).map_err(of_file)?;
+    let both = output.try_clone().map_err(of_file)?;
+    command.stdin(Stdio::null()).stdout(output).stderr(both).process_group(0);
+    let not_started = |command: &Command, error| Failure::NotStarted { command: typed(command), error };
+    let mut child = command.spawn().map_err(|error| not_started(command, error))?;
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().map_err(|error| not_started(command, error))? {
+            None if Instant::now() < deadline => std::thread::sleep(GLANCE),
+            status => break status,
+        }
+    };
+    if status.is_none() {
+        // The group, whose number is the child's: the test, and the machines and brokers that it started.
+        let group = format!("-{}", child.id());
+        run(&mut crate::shell::command("kill", ["-KILL", "--", &group]))?;
+        child.wait().map_err(|error| not_started(command, error))?;
+    }
+    let mut printed = String::from_utf8_lossy(&fs::read(file).map_err(of_file)?).into_owned();
+    if status.is_none() {
+        printed.push_str(&format!("\nended after {} s: it hangs\n", limit.as_secs()));
+    }
+    Ok((status.is_some_and(|status| status.success()), printed))
 }
 
 fn make(folder: &PathBuf) -> Result<(), Failure> {
@@ -122,4 +139,22 @@ fn make(folder: &PathBuf) -> Result<(), Failure> {
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|error| Failure::File { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_hangs_is_ended_with_all_that_it_started_and_fails() {
+        let file = std::env::temp_dir().join(format!("ganglion-hung-{}", std::process::id()));
+        let begun = Instant::now();
+        let mut hangs = crate::shell::command("sh", ["-c", "sleep 600 & echo begun; wait"]);
+        let (success, printed) = ended(&mut hangs, &file, Duration::from_millis(300)).expect("it runs");
+        assert!(!success && printed.starts_with("begun\n") && printed.contains("it hangs"), "{printed}");
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        let mut fine = crate::shell::command("echo", ["fine"]);
+        assert_eq!(ended(&mut fine, &file, LIMIT).expect("it runs"), (true, "fine\n".to_owned()));
+        fs::remove_file(&file).expect("removed");
+    }
 }

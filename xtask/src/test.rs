@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::cross::{self, Gateway};
+use crate::firmware::{self, Board, sizes};
 use crate::fuzz;
 use crate::machine;
+use crate::needs;
 use crate::setup;
 use crate::shell::{Failure, cargo, command, output, run, run_seen, skipped, succeeds};
 use crate::tls;
@@ -20,6 +23,8 @@ pub(crate) struct Options {
     quick: bool,
 }
 
+/// Modules whose tests only the bench runs, `cargo xtask hil`.
+const LONG: &str = "long::";
 const HISTORIES: &str = "100000";
 const BARE_METAL: &str = "thumbv7em-none-eabihf";
 
@@ -30,6 +35,7 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
         // Heavy, so nobody's desk gets it unasked; there the test says that it is skipped.
         if std::env::var_os("CI").is_some_and(|value| value == "true") {
             machine::set_up()?;
+            needs::set_up()?;
         }
     }
     run(&mut cargo("fmt --all --check"))?;
@@ -41,6 +47,9 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     // Every target, as `cargo test` builds it too: without the tests' features half of the packages would be built twice.
     run(&mut cargo("build --workspace --all-targets"))?;
     bare_metal()?;
+    if !options.quick && std::env::var_os("CI").is_some_and(|value| value == "true") {
+        bench_machines()?;
+    }
     let totals = tests(options.quick)?;
     if !options.quick {
         histories()?;
@@ -73,6 +82,15 @@ fn bare_metal() -> Result<(), Failure> {
     }
 }
 
+/// Builds what the bench's tests run on machines of QEMU's.
+fn bench_machines() -> Result<(), Failure> {
+    for board in Board::ALL {
+        firmware::build(board)?;
+    }
+    sizes::run_verb(&sizes::Options::default())?;
+    Gateway::ALL.into_iter().try_for_each(|gateway| cross::build(gateway).map(drop))
+}
+
 /// Runs the seeded histories of the buffer, far more than a debug build has the time for.
 fn histories() -> Result<(), Failure> {
     let mut histories = cargo("test --release -p ganglion --lib buffer::tests::model -- --nocapture");
@@ -102,9 +120,9 @@ fn tests(quick: bool) -> Result<Totals, Failure> {
     let started = Instant::now();
     // cargo's output passes through a pipe here, so it cannot see the terminal by itself.
     let color = if io::stdout().is_terminal() { "always" } else { "never" };
-    let outcome = commands
-        .iter()
-        .try_for_each(|words| run_seen(cargo(words).args(["--", "--color", color]), |line| totals.see(line)));
+    let outcome = commands.iter().try_for_each(|words| {
+        run_seen(cargo(words).args(["--", "--color", color, "--skip", LONG]), |line| totals.see(line))
+    });
     totals.took(started.elapsed());
     if outcome.is_err() {
         println!("all tests together:\n{totals}");

@@ -91,6 +91,8 @@ pub struct Guest {
     parts: Parts,
     seat: PathBuf,
     folder: PathBuf,
+    /// Of the channel into it: the path of a socket has at most 107 bytes, and `folder` may be deep.
+    sockets: tempfile::TempDir,
     running: Option<Running>,
 }
 
@@ -108,13 +110,18 @@ impl Guest {
     /// [`PeerError::Missing`] when something it is made of is not there, [`PeerError::Io`] when its disk cannot be made.
     pub fn new(arch: Arch, seat: &Path, folder: &Path) -> Result<Self, PeerError> {
         let parts = Parts::find(arch)?;
-        let guest = Self { arch, parts, seat: seat.to_owned(), folder: folder.to_owned(), running: None };
+        let sockets = tempfile::tempdir().map_err(|error| PeerError::Io { peer: arch.name(), error })?;
+        let guest = Self { arch, parts, seat: seat.to_owned(), folder: folder.to_owned(), sockets, running: None };
         disk::make(&guest.file("disk.img"), DISK_BYTES, 0)?;
         Ok(guest)
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    fn door(&self) -> PathBuf {
+        self.sockets.path().join("shell")
     }
 
     fn io(&self, error: io::Error) -> PeerError {
@@ -125,7 +132,7 @@ impl Guest {
         let path = |name: &str| self.file(name).display().to_string();
         let drive = format!("file={},if=none,id=disk,format=raw,cache=writethrough", path("disk.img"));
         let bus = format!("serial,id=bus,path={}", self.seat.join(PORT).display());
-        let channel = format!("socket,id=shell,path={}", path("shell"));
+        let channel = format!("socket,id=shell,path={}", self.door().display());
         let mut command = Command::new(&self.parts.qemu);
         command
             .args(self.arch.machine())
@@ -152,9 +159,9 @@ impl Gateway for Guest {
         let hosts = format!("127.0.0.1 localhost\n{HOST_ADDRESS} {HOST}\n");
         let archive = self.parts.first_file_system(&self.seat, &hosts).map_err(|error| self.io(error))?;
         fs::write(self.file("initrd"), archive).map_err(|error| self.io(error))?;
-        let door = Door::open(&self.file("shell")).map_err(|error| self.io(error))?;
+        let door = Door::open(&self.door()).map_err(|error| self.io(error))?;
         let begun = Instant::now();
-        let mut machine = Process::start(self.arch.name(), &mut self.command_line(), &self.file("console"))?;
+        let mut machine = Process::start(self.arch.name(), &mut self.command_line(), &self.file("console.log"))?;
         let shell = door.wait(OPEN).map_err(|error| {
             let printed = machine.printed().unwrap_or_default();
             self.io(io::Error::other(format!("QEMU did not connect: {error}; it printed:\n{printed}")))
@@ -190,6 +197,6 @@ impl Gateway for Guest {
     }
 
     fn printed(&self) -> String {
-        fs::read(self.file("console")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.file("console.log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }

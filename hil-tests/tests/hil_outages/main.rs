@@ -3,6 +3,7 @@
 //! once with its own time, or declared lost with the reason.
 //!
 //! Truth is what the nodes write to their logs, which nobody else reads.
+//! The module `long` does all of it again with the gateway on an emulated 64-bit ARM Linux.
 //! Needs: qemu-system-arm 10, the nodes' firmware, mosquitto (`cargo xtask hil` sets all up).
 
 mod account;
@@ -87,6 +88,20 @@ fn every_sample_is_delivered_once_or_declared_lost_whatever_is_cut() {
     let name = "every_sample_is_delivered_once_or_declared_lost_whatever_is_cut";
     let Some(mut bench) = Bench::start(name, |seat, folder| Host::new(seat, folder)) else { return };
     bench.goes_through_everything();
+}
+
+mod long {
+    use ganglion_hil::guest::{Arch, Guest};
+
+    use super::*;
+
+    #[test]
+    fn every_sample_is_delivered_once_or_declared_lost_by_a_gateway_of_arm() {
+        let name = "every_sample_is_delivered_once_or_declared_lost_by_a_gateway_of_arm";
+        let gateway = |seat: &Path, folder: &Path| Guest::new(Arch::Aarch64, seat, folder);
+        let Some(mut bench) = Bench::start(name, gateway) else { return };
+        bench.goes_through_everything();
+    }
 }
 
 impl<G: Gateway> Bench<G> {

@@ -10,7 +10,7 @@ use super::{Board, build};
 use crate::shell::{Failure, cargo, command, output, root, run, target_dir};
 
 /// Holds flash and RAM of the firmware against `firmware/budget.toml`
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Measure the stack in QEMU too
     #[arg(long)]
