@@ -86,7 +86,7 @@ struct Bench<G> {
 #[test]
 fn every_sample_is_delivered_once_or_declared_lost_whatever_is_cut() {
     let name = "every_sample_is_delivered_once_or_declared_lost_whatever_is_cut";
-    let Some(mut bench) = Bench::start(name, |seat, folder| Host::new(seat, folder)) else { return };
+    let Some(mut bench) = Bench::start(name, Host::new) else { return };
     bench.goes_through_everything();
 }
 
