@@ -43,7 +43,7 @@ macro_rules! held_to_the_same {
 }
 
 held_to_the_same! {
-    host is |seat, folder| Host::new(seat, folder);
+    host is Host::new;
     aarch64 is |seat, folder| Guest::new(Arch::Aarch64, seat, folder);
     armv7 is |seat, folder| Guest::new(Arch::Armv7, seat, folder);
 }
