@@ -73,11 +73,7 @@ unsafe fn DefaultHandler(number: i16) {
     const LINE: i16 = Interrupt::Line as i16;
     const WATCHDOG: i16 = Interrupt::Watchdog as i16;
     match number {
-        LOG => {
-            if uart::LOG.interrupt() == Some(HANG) {
-                HANGS.store(true, Ordering::Relaxed);
-            }
-        }
+        LOG if uart::LOG.interrupt() == Some(HANG) => HANGS.store(true, Ordering::Relaxed),
         LINE => {
             let _heard = uart::LINE.interrupt();
             #[cfg(feature = "measure")]

@@ -72,7 +72,7 @@ fn main() -> ! {
         NVIC::unmask(Interrupt::EXTI15_10);
     }
     // SAFETY: any bits are valid bytes, and this is the only reference ever made to them.
-    let kept: &'static mut [u8] = unsafe { (*(&raw mut KEPT_BYTES)).assume_init_mut() };
+    let kept: &'static mut [u8] = unsafe { &mut *(&raw mut KEPT_BYTES).cast::<[u8; KEPT]>() };
     let mut board = Nucleo { cause: cause(note) };
     start_watchdog();
     let about = About { board: Nucleo::NAME, running: VERSION, key: &MAKER_KEY };
