@@ -34,9 +34,7 @@ pub(crate) struct Cabinet {
 impl Cabinet {
     /// A NUCLEO-L476RG that nobody flashed, and a folder with a site file. The bench flashes by QEMU's loader.
     pub(crate) fn open(test: &str) -> Option<Self> {
-        let xtask = programs().join("xtask");
-        let why = || PeerError::Missing { peer: "xtask", why: format!("{} is not there", xtask.display()) };
-        require(if xtask.is_file() { Ok(()) } else { Err(why()) })?;
+        xtask()?;
         let traces = Traces::begin(test).expect("a folder");
         let mut plan = Plan::new(BAUD, Parity::None, 1);
         plan.pty("tool", &traces.file("port"));
@@ -113,6 +111,13 @@ impl Cabinet {
 pub(crate) fn programs() -> PathBuf {
     let own = std::env::current_exe().expect("a path");
     own.ancestors().nth(2).expect("the folder of programs").to_owned()
+}
+
+/// Returns the program behind `cargo xtask`, which builds it and which nothing else needs.
+pub(crate) fn xtask() -> Option<PathBuf> {
+    let xtask = programs().join("xtask");
+    let why = format!("{} is not there (`cargo build -p xtask`)", xtask.display());
+    require(if xtask.is_file() { Ok(xtask) } else { Err(PeerError::Missing { peer: "xtask", why }) })
 }
 
 fn copy(from: &Path, to: &Path) {
