@@ -34,7 +34,7 @@ Examples:
   ganglion id 330502-0103-000123-33          what an identifier says
   ganglion plan --config site.toml           how busy each bus is, and who is late and why
   ganglion scan --port /dev/ttyUSB0          who is on this line: speed, units, what they are
-  ganglion node list --port /dev/ttyUSB0     sensor nodes on this line; also describe, get, set, adopt, log, update
+  ganglion node list --port /dev/ttyUSB0     sensor nodes on this line; also describe, get, set, adopt, log, update, provision
   ganglion read --config site.toml --device flow-1          one device as the site means it
   ganglion write --config site.toml --device flow-1 --address 100 --value 5    and read back
   ganglion run --config site.toml --trace new.trace         every byte of every bus, then
@@ -111,7 +111,7 @@ enum Verb {
     Write(tools::write::Options),
     /// Find out who is on a line: speed, parity, units, what they are.
     Scan(tools::scan::Options),
-    /// Sensor nodes on a line: find them, set them, look at their samples, give them new firmware.
+    /// Sensor nodes on a line: find them, set them, look at their samples, give them new firmware; or fill a new one's memory.
     Node {
         #[command(subcommand)]
         verb: tools::node::Verb,

@@ -6,6 +6,7 @@ mod bench;
 mod cross;
 mod demo;
 mod firmware;
+mod flash;
 mod fuzz;
 mod guests;
 mod hil;
@@ -43,6 +44,7 @@ enum Verb {
     Cross(cross::Options),
     Firmware(firmware::Options),
     Sizes(firmware::sizes::Options),
+    Flash(flash::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Cross(options) => cross::run_verb(&options),
         Verb::Firmware(options) => firmware::run_verb(&options),
         Verb::Sizes(options) => firmware::sizes::run_verb(&options),
+        Verb::Flash(options) => flash::run_verb(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

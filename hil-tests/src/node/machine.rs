@@ -153,6 +153,18 @@ impl NodeMachine {
         Ok(node)
     }
 
+    /// Puts a file of `ganglion node provision` where the node takes its settings from at its next start.
+    ///
+    /// # Errors
+    /// [`PeerError::Io`] when it cannot be copied.
+    pub fn provision(&self, file: &Path) -> Result<(), PeerError> {
+        let place = match self.settings.board {
+            Board::NucleoL476rg => self.hex(),
+            Board::Lm3s6965evb => self.fram(),
+        };
+        fs::copy(file, place).map(drop).map_err(io_error)
+    }
+
     /// Gives QEMU more words from the next start on.
     pub fn options(&mut self, words: &[&str]) {
         self.options.extend(words.iter().map(OsString::from));

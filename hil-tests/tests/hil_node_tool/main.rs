@@ -56,8 +56,8 @@ fn an_engineer_finds_sets_and_commissions_nodes() {
     let misspelt = rig.refused(13, &["set", "sampel-period", "9"]);
     assert!(misspelt.contains("is sample-period meant?"), "{misspelt}");
 
-    let identify = rig.on(13, &["identify", "--seconds", "2"]);
-    assert!(identify.contains("node 13 blinks for 2 s"), "{identify}");
+    let identify = rig.on(13, &["identify"]);
+    assert!(identify.contains("node 13 blinks for 30 s"), "{identify}");
     let back = rig.on(13, &["reset"]);
     assert!(back.contains("node 13 is back") && back.contains("told to"), "{back}");
     rig.on(13, &["get"]);

@@ -4,7 +4,7 @@ pub(crate) mod elf;
 pub(crate) mod sizes;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -55,6 +55,9 @@ impl Board {
     }
 }
 
+/// Folder of firmware as it ships, in the build folder.
+const SHIPPED: &str = "firmware";
+
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let boards: &[Board] = if options.boards.is_empty() { &Board::ALL } else { &options.boards };
     for board in boards {
@@ -77,7 +80,12 @@ pub(crate) fn missing_target(board: Board) -> Option<&'static str> {
 
 /// Builds one board as it ships; returns its ELF file.
 pub(crate) fn build(board: Board) -> Result<PathBuf, Failure> {
-    build_into(board, "firmware", &[])
+    build_into(board, SHIPPED, &[])
+}
+
+/// Returns where a board's ELF file as it ships lies in the build folder.
+pub(crate) fn file(board: Board, target_dir: &Path) -> PathBuf {
+    target_dir.join(SHIPPED).join(board.target()).join("release").join(board.name())
 }
 
 /// Builds one board so that it logs how long its answers take; returns its ELF file.

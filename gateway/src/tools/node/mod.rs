@@ -13,6 +13,7 @@
 //! | `keys.rs` | names of settings |
 //! | `catalogue.rs` | templates and devices made of what nodes say |
 //! | `update.rs`, `progress.rs` | new firmware |
+//! | `provision.rs` | settings for a node that was never on a line |
 //! | `words.rs` | refusals explained |
 
 mod catalogue;
@@ -23,6 +24,7 @@ mod line;
 mod options;
 mod orders;
 mod progress;
+mod provision;
 mod samples;
 mod update;
 mod words;
@@ -38,6 +40,7 @@ use self::hello::Described;
 pub(in crate::tools) use self::hello::Node;
 use self::line::{NodeError, NodeLine};
 pub use self::options::{Verb, Where, Which};
+pub use self::provision::Provision;
 use super::{refuse, run, say};
 use crate::acquire::trace::Trace;
 use crate::site::Link;
@@ -68,6 +71,7 @@ pub fn main(verb: &Verb) -> ExitCode {
             Verb::Reset { node } => orders::reset(node).await,
             Verb::Samples { node, name } => samples(node, *name).await,
             Verb::Update { node, image, downgrade } => update::main(node, image, *downgrade).await,
+            Verb::Provision(wanted) => provision::main(wanted),
         };
         match ended {
             Ok(text) => say(&text),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use ganglion_protocols::Cri;
 
+use super::provision::Provision;
 use crate::site::{Endpoint, LineSpeed, Link};
 use crate::tools::scan::{ParityArg, host_port, serial};
 use crate::tools::trace::Watch;
@@ -111,6 +112,8 @@ pub enum Verb {
         #[arg(long)]
         downgrade: bool,
     },
+    /// Write the settings of a node that was never on a line, for its memory. Touches no wire.
+    Provision(Provision),
 }
 
 /// Where nodes are.
