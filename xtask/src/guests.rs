@@ -38,9 +38,19 @@ pub(crate) fn set_up() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the entry of a suite for apt.
-pub(crate) fn source(suite: &str) -> String {
-    format!("Types: deb\nURIs: http://deb.debian.org/debian\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n")
+/// Returns the entry of a suite for apt, at the mirror from which this machine has its own release.
+pub(crate) fn source(suite: &str) -> Result<String, Failure> {
+    let told = output(&mut command("apt-get", INDEX_TARGETS))?;
+    let uri = mirror(&told).ok_or_else(|| Failure::Check(format!("apt has no source of {SUITE}, only {told:?}")))?;
+    Ok(format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n"))
+}
+
+/// Lists the release and the address of every source.
+const INDEX_TARGETS: [&str; 4] = ["indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"];
+
+/// Finds the mirror of the release in that list.
+fn mirror(told: &str) -> Option<&str> {
+    told.lines().find_map(|line| line.strip_prefix(SUITE)?.strip_prefix(' '))
 }
 
 /// Says whether every file named is there in its length; `hil-tests/src/guest/parts.rs` asks the same.
@@ -125,7 +135,7 @@ impl Apt {
             fs::write(&path, text).map_err(|error| Failure::File { path, error })
         };
         write("status", "")?;
-        write("debian.sources", &source(SUITE))?;
+        write("debian.sources", &source(SUITE)?)?;
         let root = folder.display();
         // The sandbox: apt's own user may not write into a folder of whoever runs this.
         let settings = format!(
@@ -234,6 +244,13 @@ fn make(folder: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mirror_is_that_of_the_release_itself() {
+        let told = "bookworm-security http://mirror.example/security/\nbookworm http://mirror.example/debian/\n";
+        assert_eq!(mirror(told), Some("http://mirror.example/debian/"));
+        assert_eq!(mirror("trixie http://mirror.example/debian/\n"), None);
+    }
 
     #[test]
     fn a_module_names_what_it_depends_on() {

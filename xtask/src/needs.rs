@@ -158,7 +158,7 @@ fn of_qemu(present: &str) -> impl Iterator<Item = &str> {
 
 fn add_backports() -> Result<(), Failure> {
     let file = Path::new("/etc/apt/sources.list.d").join(format!("{BACKPORTS}.sources"));
-    let source = guests::source(BACKPORTS);
+    let source = guests::source(BACKPORTS)?;
     fs::write(&file, &source).map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             Failure::Install { advice: format!("as root, the file {} with\n{source}", file.display()) }

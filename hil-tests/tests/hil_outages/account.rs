@@ -27,6 +27,10 @@ pub(crate) struct Account {
     pub(crate) declared: Vec<(Taken, String)>,
     /// Neither: lost in silence, or still under way.
     pub(crate) open: Vec<Taken>,
+    /// By how much a sample was delivered before the time it says, at most: it has not its own.
+    pub(crate) early: Duration,
+    /// The earliest time delivered.
+    pub(crate) first: Option<SystemTime>,
     /// Delivered, and no sample of the node: made up, or delivered twice.
     pub(crate) strange: Vec<Observation>,
 }
@@ -49,7 +53,10 @@ impl Account {
         for taken in lives(truth) {
             match came.peek() {
                 Some(observation) if is_of(observation, &taken.sample, channels) => {
-                    account.delivered.push((taken, time(&observation.t)));
+                    let t = time(&observation.t);
+                    account.early = account.early.max(t.duration_since(observation.arrival).unwrap_or_default());
+                    account.first = Some(account.first.map_or(t, |first| first.min(t)));
+                    account.delivered.push((taken, t));
                     came.next();
                 }
                 _ => missing.push(taken),
@@ -101,7 +108,7 @@ impl fmt::Display for Account {
         for (_, cause) in &self.declared {
             *causes.entry(cause).or_default() += 1;
         }
-        let Self { delivered, declared, open, strange } = self;
+        let Self { delivered, declared, open, strange, .. } = self;
         write!(f, "delivered {}, declared lost {} {causes:?}", delivered.len(), declared.len())?;
         write!(f, ", open {}, strange {}", open.len(), strange.len())
     }

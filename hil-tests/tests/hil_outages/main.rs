@@ -10,7 +10,7 @@ mod account;
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ganglion_hil::gateway::{Gateway, Host, PORT, SITE_FILE};
 use ganglion_hil::node::{Board, NodeMachine, NodeSettings, Pair, Plan, Traces, firmware};
@@ -79,6 +79,7 @@ struct Bench<G> {
     gateway: G,
     broker: Mosquitto,
     subscriber: Subscriber,
+    began: SystemTime,
     // Dropped last: whoever writes there has ended.
     traces: Traces,
 }
@@ -107,6 +108,7 @@ mod long {
 impl<G: Gateway> Bench<G> {
     fn start(test: &str, gateway: impl FnOnce(&Path, &Path) -> Result<G, PeerError>) -> Option<Self> {
         let traces = Traces::begin(test).expect("a folder");
+        let began = SystemTime::now();
         let seat = traces.file("seat");
         fs::create_dir_all(&seat).expect("a seat");
         let mut plan = Plan::new(BAUD, Parity::None, 1);
@@ -137,7 +139,7 @@ impl<G: Gateway> Bench<G> {
         let mut gateway = require(gateway(&seat, traces.folder()))?;
         furnish(&seat, gateway.broker_host(), broker.port());
         gateway.start().expect("the gateway runs");
-        Some(Self { nodes, pair, gateway, broker, subscriber, traces })
+        Some(Self { nodes, pair, gateway, broker, subscriber, began, traces })
     }
 
     fn goes_through_everything(&mut self) {
@@ -229,6 +231,9 @@ impl<G: Gateway> Bench<G> {
             println!("{}: {account}, times within {:?}", kind.name, account.worst_time());
             assert!(account.strange.is_empty(), "{}: delivered and never taken, or twice: {account:#?}", kind.name);
             assert!(account.worst_time() <= CLOCK, "{}: a sample has not its own time: {account:#?}", kind.name);
+            assert!(account.early <= CLOCK, "{}: delivered {:?} before it was taken", kind.name, account.early);
+            let first = account.first.expect("something was delivered");
+            assert!(first + CLOCK >= self.began, "{}: a time before the node had power: {first:?}", kind.name);
             let keeps = kind.board == Board::Lm3s6965evb;
             assert!(!keeps || account.declared.is_empty(), "{}: its memory outlives the power: {account}", kind.name);
             assert_eq!(node.truth().expect("its log").torn.len(), 0, "{}: whole lines", kind.name);

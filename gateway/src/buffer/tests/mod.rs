@@ -8,6 +8,7 @@ mod examine;
 mod golden;
 mod model;
 mod sim_disk;
+mod sources;
 mod window;
 
 use std::collections::BTreeMap;
