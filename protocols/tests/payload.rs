@@ -149,6 +149,11 @@ fn every_reason_has_its_code_and_its_text() {
         (Reason::NotAValue, 0x07, "not-a-value"),
         (Reason::OutOfRange, 0x08, "out-of-range"),
         (Reason::WrongDevice, 0x09, "wrong-device"),
+        (Reason::BrokenWire, 0x0A, "broken-wire"),
+        (Reason::SensorOverRange, 0x0B, "sensor-over-range"),
+        (Reason::SensorUnderRange, 0x0C, "sensor-under-range"),
+        (Reason::SensorSilent, 0x0D, "sensor-silent"),
+        (Reason::SensorGarbled, 0x0E, "sensor-garbled"),
         (Reason::Exception(ExceptionCode::ILLEGAL_DATA_ADDRESS), 0x102, "exception-02"),
         (Reason::Exception(ExceptionCode::new(0x54)), 0x154, "exception-54"),
         (Reason::Exception(ExceptionCode::new(0)), 0x100, "exception-00"),
@@ -158,7 +163,7 @@ fn every_reason_has_its_code_and_its_text() {
         assert_eq!(Reason::from_code(code), reason);
         assert_eq!(reason.to_string(), text);
     }
-    for (code, text) in [(0x00, "other-00"), (0x0A, "other-0a"), (0x200, "other-200"), (0xFFFF, "other-ffff")] {
+    for (code, text) in [(0x00, "other-00"), (0x0F, "other-0f"), (0x200, "other-200"), (0xFFFF, "other-ffff")] {
         assert_eq!(Reason::from_code(code).to_string(), text);
     }
 }

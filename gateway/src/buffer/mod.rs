@@ -8,7 +8,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `writer.rs` | the thread |
-//! | `log.rs` | append, commit, rotate; the disk in trouble |
+//! | `log.rs` | append, commit; the disk in trouble |
+//! | `rotate.rs` | the next segment: its file, what is carried over, what goes for it |
 //! | `encode.rs`, `format.rs` | records to frames; headers, frames, cursor slots |
 //! | `pool.rs` | files: spare, recycled, evicted |
 //! | `lost.rs`, `missing.rs` | what goes with an evicted segment; what a damaged stretch held |
@@ -41,6 +42,7 @@ mod pool;
 pub mod predict;
 mod rate;
 mod recover;
+mod rotate;
 mod scan;
 mod shared;
 mod spans;
