@@ -218,8 +218,11 @@ impl<G: Gateway> Bench<G> {
                 return;
             }
             if Instant::now() > deadline {
-                let state: Vec<String> =
-                    KINDS.iter().zip(&accounts).map(|(kind, account)| format!("{}: {account}", kind.name)).collect();
+                let state = |((kind, account), taken): ((&Kind, &Account), &usize)| {
+                    let open: Vec<_> = account.open.iter().filter(|open| open.place() < *taken).collect();
+                    format!("{}: {account}; waited for {taken}, of which are open: {open:?}", kind.name)
+                };
+                let state: Vec<String> = KINDS.iter().zip(&accounts).zip(&taken).map(state).collect();
                 panic!("{what} did not come in {PATIENCE:?}: {state:#?}\n{}", self.gateway.printed());
             }
             std::thread::sleep(LOOK);
