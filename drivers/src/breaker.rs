@@ -121,6 +121,13 @@ impl Breaker {
         }
     }
 
+    /// What kept it from answering may be over: the next probe need not wait.
+    pub fn probe_at_once(&mut self, now: Duration) {
+        if let State::Open { until, .. } = &mut self.state {
+            *until = (*until).min(now);
+        }
+    }
+
     /// Tells whether the unit may be asked at `now`.
     #[must_use]
     pub fn permit(&self, now: Duration) -> Permit {
@@ -213,6 +220,19 @@ mod tests {
             assert!(!breaker.failed(now, s(1)), "it tripped long ago");
         }
         assert_eq!(breaker.state(), State::Open { since: s(0), until: now + s(300), probes: 6 });
+    }
+
+    #[test]
+    fn a_pause_can_be_ended_and_a_unit_that_is_asked_as_usual_has_none() {
+        let mut breaker = Breaker::new(POLICY);
+        breaker.probe_at_once(s(1));
+        assert_eq!(breaker.permit(s(1)), Permit::Ask);
+        let mut breaker = open(POLICY);
+        assert_eq!(breaker.permit(s(3)), Permit::NotBefore(s(19)));
+        breaker.probe_at_once(s(3));
+        assert_eq!(breaker.permit(s(3)), Permit::Probe);
+        breaker.failed(s(4), s(1));
+        assert_eq!(breaker.permit(s(4)), Permit::NotBefore(s(42)), "it goes on as after any other probe");
     }
 
     #[test]

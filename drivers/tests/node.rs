@@ -216,7 +216,9 @@ impl Store {
     }
 }
 
-fn engine(now: Duration, nodes: &[Fake], stores: &[Store], seed: u64) -> NodeBus {
+const POLICY: Policy = Policy { share_percent: 20, trip_after: 6, longest_pause: Duration::from_secs(5) };
+
+fn engine(now: Duration, nodes: &[Fake], stores: &[Store], seed: u64, breaker: Policy) -> NodeBus {
     let unit = |(node, store): (&Fake, &Store)| UnitSettings {
         unit: node.unit,
         cri: CRI,
@@ -232,7 +234,7 @@ fn engine(now: Duration, nodes: &[Fake], stores: &[Store], seed: u64) -> NodeBus
             shortest_wait: Duration::from_millis(50),
             answer_slack: Duration::from_millis(30),
             retries: 2,
-            breaker: Policy { share_percent: 20, trip_after: 6, longest_pause: Duration::from_secs(5) },
+            breaker,
             discover_every: Some(Duration::from_secs(60)),
             seed,
             nodes: nodes.iter().zip(stores).map(unit).collect(),
@@ -248,7 +250,7 @@ fn run(seed: u64, faults: u64, persistent: &[bool]) -> (usize, usize) {
     let mut nodes: Vec<Fake> = (1..).zip(persistent).map(|(unit, persistent)| Fake::new(unit, *persistent)).collect();
     let mut stores: Vec<Store> = nodes.iter().map(|_| Store::default()).collect();
     let mut now = Duration::ZERO;
-    let mut bus = engine(now, &nodes, &stores, seed);
+    let mut bus = engine(now, &nodes, &stores, seed, POLICY);
     let mut arriving: Vec<(Duration, Vec<u8>)> = Vec::new();
     let end = Duration::from_secs(300);
     while now < end + Duration::from_secs(90) {
@@ -322,7 +324,7 @@ fn run(seed: u64, faults: u64, persistent: &[bool]) -> (usize, usize) {
         }
         if troubled && random.below(3_000) == 0 {
             stores.iter_mut().for_each(|store| store.open.clear());
-            bus = engine(now, &nodes, &stores, random.below(u64::MAX >> 33));
+            bus = engine(now, &nodes, &stores, random.below(u64::MAX >> 33), POLICY);
         }
         now += Duration::from_millis(5);
     }
@@ -365,6 +367,54 @@ fn run(seed: u64, faults: u64, persistent: &[bool]) -> (usize, usize) {
 #[test]
 fn without_faults_every_sample_comes_once_with_its_own_time() {
     assert_eq!(run(1, 0, &[true, true, false]), (3 * 309, 0));
+}
+
+/// A cut of an hour makes pauses of minutes; those nodes have no memory for them.
+#[test]
+fn a_line_that_is_mended_is_found_within_seconds_and_all_its_nodes_are_asked() {
+    let mut nodes: Vec<Fake> = (1..=3).map(|unit| Fake::new(unit, false)).collect();
+    let stores: Vec<Store> = nodes.iter().map(|_| Store::default()).collect();
+    let policy = Policy { share_percent: 5, longest_pause: Duration::from_secs(300), ..POLICY };
+    let mut bus = engine(Duration::ZERO, &nodes, &stores, 5, policy);
+    let (cut, mended) = (Duration::from_secs(20), Duration::from_secs(3_620));
+    let mut arriving: Vec<(Duration, Vec<u8>)> = Vec::new();
+    let (mut silent, mut back, mut questions_while_cut) = (Vec::new(), Vec::new(), 0);
+    let mut now = Duration::ZERO;
+    while now < mended + Duration::from_secs(30) {
+        let now_ms = u64::try_from(now.as_millis()).unwrap();
+        let moment = Moment { now, utc_ms: UTC + now_ms, sure: true };
+        for (_, bytes) in arriving.extract_if(.., |(at, _)| *at <= now) {
+            bus.handle_bytes(moment, &bytes);
+        }
+        bus.handle_timeout(moment);
+        while let Some(frame) = bus.poll_transmit(moment) {
+            if (cut..mended).contains(&now) {
+                questions_while_cut += 1;
+                continue;
+            }
+            let frame = frame.to_vec();
+            let answers = nodes.iter_mut().filter_map(|node| node.answer(now_ms + 40, &mut frame.clone()));
+            arriving.extend(answers.map(|answer| (now + CHARACTER * 200, answer)));
+        }
+        while let Some(event) = bus.poll_event() {
+            match event {
+                Event::Silent { node } => silent.push(node),
+                Event::Back { node } => back.push((node, now.saturating_sub(mended))),
+                _ => {}
+            }
+        }
+        now += Duration::from_millis(5);
+    }
+    silent.sort_unstable();
+    assert_eq!(silent, [0, 1, 2]);
+    back.sort_unstable();
+    let nodes: Vec<usize> = back.iter().map(|(node, _)| *node).collect();
+    assert_eq!(nodes, [0, 1, 2], "each is back once: {back:?}");
+    assert!(back.iter().all(|(_, after)| *after < Duration::from_secs(5)), "{back:?}");
+    assert!(
+        (600..2_000).contains(&questions_while_cut),
+        "one in three seconds, and who is there: {questions_while_cut}"
+    );
 }
 
 proptest! {

@@ -197,6 +197,9 @@ impl NodeBus {
                 None => self.retry_order(order, tries, number),
             },
             Purpose::Node { node, step } => {
+                if self.is_dead() {
+                    self.units.iter_mut().for_each(|unit| unit.ask_at_once(moment.now));
+                }
                 if let Some(unit) = self.units.get_mut(node) {
                     unit.tries = 0;
                     unit.pace.answered(began.saturating_sub(flight.ended));

@@ -47,6 +47,10 @@ use self::unit::{Step, Unit};
 use crate::breaker::Breaker;
 use crate::turnaround::Turnaround;
 
+/// While no node answers it may be the line that is cut, and a pause protects nobody: so often one of them is asked. A node
+/// without a memory has room for minutes.
+const LINE_PROBE: Duration = Duration::from_secs(3);
+
 /// Rounds of questions of one scan, each with other slots.
 const SCAN_ROUNDS: u8 = 4;
 
@@ -63,6 +67,8 @@ pub struct NodeBus {
     open: bool,
     /// The node that is looked at first.
     turn: usize,
+    /// When a line on which no node answers is probed next.
+    line_probe_at: Duration,
     /// No frame goes out before.
     quiet_until: Duration,
     wake: Option<Duration>,
@@ -113,6 +119,7 @@ impl NodeBus {
             events: VecDeque::new(),
             open: false,
             turn: 0,
+            line_probe_at: now,
             quiet_until: now,
             wake: None,
             discover_at: settings.discover_every.map(|_| now),
@@ -260,17 +267,25 @@ impl NodeBus {
         let count = self.units.len();
         let places = (self.turn..count).chain(0..self.turn.min(count));
         let mut earliest = self.discover_at;
+        let line_probe = self.is_dead().then_some(self.line_probe_at);
         for place in places {
             let Some(unit) = self.units.get(place) else { continue };
             let (step, at) = unit.next(now);
+            let at = line_probe.map_or(at, |probe| at.min(probe));
             if at <= now {
                 self.turn = place.saturating_add(1);
+                self.line_probe_at = now.saturating_add(LINE_PROBE);
                 return Some(Purpose::Node { node: place, step });
             }
             earliest = earliest.into_iter().chain([at]).min();
         }
         self.wake = earliest;
         None
+    }
+
+    /// No node of the line answers.
+    fn is_dead(&self) -> bool {
+        !self.units.is_empty() && self.units.iter().all(|unit| unit.breaker.is_open())
     }
 
     /// Draws a number: SplitMix64.

@@ -131,6 +131,13 @@ impl Unit {
         }
     }
 
+    /// The line to it was cut, and is not any more.
+    pub(super) fn ask_at_once(&mut self, now: Duration) {
+        self.breaker.probe_at_once(now);
+        self.ready_at = self.ready_at.min(now);
+        self.fetch_at = self.fetch_at.min(now);
+    }
+
     /// The node must be asked anew who it is; what it measures is believed as long as it says the same hash.
     pub(super) fn forget(&mut self) {
         self.info = None;

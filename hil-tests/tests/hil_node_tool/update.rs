@@ -18,7 +18,8 @@ use crate::rig::{programs, tool};
 
 const BAUD: u32 = 115_200;
 const UNIT: u8 = 5;
-const SOON: Duration = Duration::from_secs(60);
+/// For an update to end on a busy machine, where most of its time goes into waiting for answers that are late.
+const SOON: Duration = Duration::from_secs(240);
 const GLANCE: Duration = Duration::from_millis(10);
 /// Where in the node's flash the body of what arrives is, behind two slots and a page.
 const STAGE: u64 = 2 * 32 * 1024 + 2048;
