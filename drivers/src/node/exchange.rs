@@ -197,9 +197,8 @@ impl NodeBus {
                 None => self.retry_order(order, tries, number),
             },
             Purpose::Node { node, step } => {
-                if self.is_dead() {
-                    self.units.iter_mut().for_each(|unit| unit.ask_at_once(moment.now));
-                }
+                let heard_before = core::mem::replace(&mut self.heard_at, moment.now);
+                self.units.iter_mut().for_each(|unit| unit.line_answers(moment.now, heard_before));
                 if let Some(unit) = self.units.get_mut(node) {
                     unit.tries = 0;
                     unit.pace.answered(began.saturating_sub(flight.ended));

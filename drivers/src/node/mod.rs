@@ -67,6 +67,8 @@ pub struct NodeBus {
     open: bool,
     /// The node that is looked at first.
     turn: usize,
+    /// When a node answered last.
+    heard_at: Duration,
     /// When a line on which no node answers is probed next.
     line_probe_at: Duration,
     /// No frame goes out before.
@@ -119,6 +121,7 @@ impl NodeBus {
             events: VecDeque::new(),
             open: false,
             turn: 0,
+            heard_at: now,
             line_probe_at: now,
             quiet_until: now,
             wake: None,

@@ -9,7 +9,7 @@ use ganglion_protocols::node_link::{Batch, NodeLossCause, Samples};
 
 use super::event::{ChannelInfo, Event, Lost, LostCause, NodeInfo, Sample};
 use super::settings::{Moment, Taken, UnitSettings};
-use crate::breaker::{Breaker, Permit};
+use crate::breaker::{Breaker, Permit, State};
 use crate::turnaround::Turnaround;
 
 /// How wrong the clock of a node may be. The node itself keeps an anchor that is no more than 2 s wrong; the rest is what the
@@ -131,11 +131,14 @@ impl Unit {
         }
     }
 
-    /// The line to it was cut, and is not any more.
-    pub(super) fn ask_at_once(&mut self, now: Duration) {
-        self.breaker.probe_at_once(now);
-        self.ready_at = self.ready_at.min(now);
-        self.fetch_at = self.fetch_at.min(now);
+    /// Somebody on the line answers, for the first time since `before`. A node that was given up in between was not heard
+    /// because nobody was: it is asked at once.
+    pub(super) fn line_answers(&mut self, now: Duration, before: Duration) {
+        if matches!(self.breaker.state(), State::Open { since, .. } if since > before) {
+            self.breaker.probe_at_once(now);
+            self.ready_at = self.ready_at.min(now);
+            self.fetch_at = self.fetch_at.min(now);
+        }
     }
 
     /// The node must be asked anew who it is; what it measures is believed as long as it says the same hash.

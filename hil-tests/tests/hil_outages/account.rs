@@ -73,33 +73,49 @@ impl Account {
         account
     }
 
-    /// Finds the declared loss in which a sample lies by its time. Where nothing of its life was delivered, its time is known
-    /// by its neighbours only: the loss lies between the last one delivered before it and the first behind it.
+    /// Finds the declared loss in which a sample lies by its time, reckoned from its neighbour in the same life that was
+    /// delivered, the one before it if there is one. Where nothing of its life was delivered, the loss lies between the last
+    /// one delivered before it and the first behind it.
     fn gap_of<'g>(&self, taken: &Taken, gaps: &'g [Gap]) -> Option<&'g Gap> {
-        if let Some((other, t)) = self.delivered.iter().find(|(other, _)| other.life == taken.life) {
+        let before = self.delivered.iter().rev().find(|(other, _)| other.place < taken.place);
+        let behind = self.delivered.iter().find(|(other, _)| other.place > taken.place);
+        if let Some((other, t)) = [before, behind].into_iter().flatten().find(|(other, _)| other.life == taken.life) {
             let t = shifted(*t, other.sample.uptime_ms, taken.sample.uptime_ms);
             return gaps.iter().find(|gap| time(&gap.from) <= t + SLACK && t <= time(&gap.to) + SLACK);
         }
-        let before = self.delivered.iter().rev().find(|(other, _)| other.place < taken.place).map(|(_, t)| *t);
-        let behind = self.delivered.iter().find(|(other, _)| other.place > taken.place).map(|(_, t)| *t)?;
+        let (_, behind) = behind?;
         let between = |gap: &&Gap| {
-            before.is_none_or(|before| before <= time(&gap.from) + SLACK) && time(&gap.to) <= behind + SLACK
+            before.is_none_or(|(_, before)| *before <= time(&gap.from) + SLACK) && time(&gap.to) <= *behind + SLACK
         };
         gaps.iter().find(between)
     }
 
-    /// Returns by how much the times of one life differ from its uptime and one clock, at most.
-    pub(crate) fn worst_time(&self) -> Duration {
-        let mut anchors: BTreeMap<usize, SystemTime> = BTreeMap::new();
-        let mut worst = Duration::ZERO;
-        for (taken, t) in &self.delivered {
-            let anchor = *t - Duration::from_millis(taken.sample.uptime_ms);
-            let first = *anchors.entry(taken.life).or_insert(anchor);
-            let differs = first.duration_since(anchor).unwrap_or_else(|error| error.duration());
-            worst = worst.max(differs);
+    /// Returns each step between two samples that is not what the node's uptime says: its clock was set between them.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for pair in self.delivered.windows(2) {
+            let [(one, t), (next, next_t)] = pair else { continue };
+            if one.life != next.life {
+                continue;
+            }
+            let expected = shifted(*t, one.sample.uptime_ms, next.sample.uptime_ms);
+            let (forward, by) =
+                next_t.duration_since(expected).map_or_else(|error| (false, error.duration()), |by| (true, by));
+            if by > SLACK {
+                steps.push(Step { place: next.place, forward, by });
+            }
         }
-        worst
+        steps
     }
+}
+
+/// A node's clock was set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// Place of the first sample behind it.
+    pub(crate) place: usize,
+    pub(crate) forward: bool,
+    pub(crate) by: Duration,
 }
 
 impl fmt::Display for Account {
