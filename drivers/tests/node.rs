@@ -63,6 +63,8 @@ struct Fake {
     made: i32,
     /// Value and true time of each sample taken.
     truth: BTreeMap<i32, u64>,
+    /// The first value of each life.
+    lives: Vec<i32>,
     /// Numbers that went with a life, by value.
     gone: Vec<i32>,
 }
@@ -83,6 +85,7 @@ impl Fake {
             next_ms: PERIOD_MS,
             made: 0,
             truth: BTreeMap::new(),
+            lives: vec![1],
             gone: Vec::new(),
         }
     }
@@ -104,6 +107,7 @@ impl Fake {
         self.started_ms = now_ms;
         self.next_ms = now_ms + PERIOD_MS;
         self.boot += 1;
+        self.lives.push(self.made + 1);
         if !self.persistent {
             self.gone.extend(self.kept.drain(..).map(|kept| kept.3));
             (self.epoch, self.boot, self.last, self.acked, self.dropped_to) = (0, 1, 0, 0, 0);
@@ -334,6 +338,17 @@ fn run(seed: u64, faults: u64, persistent: &[bool]) -> (usize, usize) {
             assert_eq!(told.insert(*value, *at), None, "sample {value} of unit {} came twice", node.unit);
             let off = node.truth[value].abs_diff(*at);
             assert!(off <= 2_000, "sample {value} of unit {} is dated {off} ms off", node.unit);
+        }
+        let mut clocks = BTreeMap::new();
+        for (value, at) in &told {
+            let life = node.lives.partition_point(|first| first <= value);
+            let zero = at.wrapping_sub(node.truth[value]);
+            assert_eq!(
+                *clocks.entry(life).or_insert(zero),
+                zero,
+                "sample {value} of unit {}: a clock a life",
+                node.unit
+            );
         }
         let missing: Vec<_> = node.truth.keys().filter(|value| !told.contains_key(value)).collect();
         let declared =

@@ -172,6 +172,10 @@ impl Unit {
             verdict.changed = true;
             return verdict;
         }
+        // A node that began anew is told the time first, so that all samples of one boot have one clock; these come again.
+        if verdict.restarted && batch.anchor_ms.is_none() && moment.sure {
+            return verdict;
+        }
         let zero_of_now = moment.utc_of(began).saturating_sub(batch.now.1);
         if batch.boot == batch.now.0 {
             self.judge_clock(moment, batch.anchor_ms, zero_of_now);
