@@ -39,6 +39,7 @@ pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
         }
     }
     run(&mut cargo("fmt --all --check"))?;
+    firmware::check_format()?;
     run(&mut cargo("clippy --workspace --all-targets -- -D warnings"))?;
     tls::check()?;
     dependencies()?;
@@ -82,9 +83,10 @@ fn bare_metal() -> Result<(), Failure> {
     }
 }
 
-/// Builds what the bench's tests run on machines of QEMU's.
+/// Builds what the bench's tests run on machines of QEMU's; lints the boards, whose targets are needed for that, too.
 fn bench_machines() -> Result<(), Failure> {
     for board in Board::ALL {
+        firmware::lint(board)?;
         firmware::build(board)?;
     }
     sizes::run_verb(&sizes::Options::default())?;

@@ -102,7 +102,7 @@ impl Account {
             let (forward, by) =
                 next_t.duration_since(expected).map_or_else(|error| (false, error.duration()), |by| (true, by));
             if by > SLACK {
-                steps.push(Step { place: next.place, forward, by });
+                steps.push(Step { forward, by });
             }
         }
         steps
@@ -112,8 +112,6 @@ impl Account {
 /// A node's clock was set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// Place of the first sample behind it.
-    pub(crate) place: usize,
     pub(crate) forward: bool,
     pub(crate) by: Duration,
 }

@@ -5,6 +5,7 @@ pub(crate) mod sizes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
@@ -57,6 +58,7 @@ impl Board {
 
 /// Folder of firmware as it ships, in the build folder.
 const SHIPPED: &str = "firmware";
+const WORKSPACE: &str = "firmware/boards";
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
     let boards: &[Board] = if options.boards.is_empty() { &Board::ALL } else { &options.boards };
@@ -98,9 +100,24 @@ fn build_into(board: Board, folder: &str, features: &[&str]) -> Result<PathBuf, 
         return Err(Failure::Install { advice: format!("rustup target add {target}") });
     }
     let target_dir = target_dir()?.join(folder);
-    // In its folder, whose `.cargo/config.toml` names the linker script.
-    let mut cargo = command("cargo", ["build", "--quiet", "--release", "--locked", "-p", board.name()]);
-    cargo.args(["--target", board.target()]).args(features).arg("--target-dir").arg(&target_dir);
-    run(cargo.current_dir(root().join("firmware/boards")))?;
+    run(of_board("build", board, &target_dir).args(features))?;
     Ok(target_dir.join(board.target()).join("release").join(board.name()))
+}
+
+/// Checks how the boards' sources are laid out.
+pub(crate) fn check_format() -> Result<(), Failure> {
+    run(command("cargo", ["fmt", "--all", "--check"]).current_dir(root().join(WORKSPACE)))
+}
+
+/// Lints one board.
+pub(crate) fn lint(board: Board) -> Result<(), Failure> {
+    run(of_board("clippy", board, &target_dir()?.join(SHIPPED)).args(["--", "-D", "warnings"]))
+}
+
+/// Says what cargo does with one board, in its folder, whose `.cargo/config.toml` names the linker script.
+fn of_board(verb: &str, board: Board, target_dir: &Path) -> Command {
+    let mut cargo = command("cargo", [verb, "--quiet", "--release", "--locked", "-p", board.name()]);
+    cargo.args(["--target", board.target()]).arg("--target-dir").arg(target_dir);
+    cargo.current_dir(root().join(WORKSPACE));
+    cargo
 }
