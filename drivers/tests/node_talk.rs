@@ -141,6 +141,22 @@ fn salt(question: &Question, everybody: bool) -> Option<u16> {
 }
 
 #[test]
+fn a_scan_whose_wire_is_lost_in_any_round_goes_on_and_ends() {
+    for round in 0..4 {
+        let mut talk = Talk::new(settings(&[]));
+        talk.bus.scan();
+        for _ in 0..round {
+            talk.asked();
+        }
+        talk.asked();
+        talk.bus.lost(talk.now);
+        talk.bus.connected(talk.now);
+        assert_eq!(talk.run(secs(10), &mut []).len(), 4 - round, "the question under way is asked again");
+        assert_eq!(talk.told(), [Event::Scanned], "lost in round {round}");
+    }
+}
+
+#[test]
 fn two_nodes_with_one_address_are_told_with_both_their_serial_numbers() {
     let mut talk = Talk::new(settings(&[]));
     let (mut one, mut other) = (Peer::new(6), Peer::new(6));
