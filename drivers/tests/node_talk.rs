@@ -211,6 +211,26 @@ fn a_node_of_another_resource_gives_no_samples_until_it_says_the_right_one() {
 
 /// Somebody put another node in the place of the one that was known, with samples and a name of its own.
 #[test]
+fn a_node_of_another_resource_that_takes_the_place_of_one_gives_no_samples() {
+    let swaps: [fn(&mut Peer); 2] = [|peer| peer.hello.boot = 2, |peer| peer.hello.epoch = 10];
+    for swap in swaps {
+        let mut peer = Peer::new(5);
+        let mut talk = Talk::new(settings(&[5]));
+        talk.run(secs(10), &mut [&mut peer]);
+        assert_eq!(talk.samples().len(), 3);
+        talk.told();
+        swap(&mut peer);
+        peer.hello.cri = 78;
+        peer.kept = (1..20).collect();
+        talk.run(secs(10), &mut [&mut peer]);
+        assert_eq!(talk.samples(), []);
+        let (boot, reset) = (peer.hello.boot, peer.hello.reset);
+        let news = [Event::Restarted { node: 0, boot, reset }, Event::WrongCri { node: 0, found: 78 }];
+        assert_eq!(talk.told(), news);
+    }
+}
+
+#[test]
 fn a_node_that_starts_anew_is_asked_at_once_who_it_is_and_for_its_samples() {
     let mut peer = Peer::new(5);
     let mut talk = Talk::new(settings(&[5]));
@@ -256,6 +276,27 @@ fn samples_of_other_channels_come_when_those_were_described() {
     let (_, channels) = talk.bus.node(0).unwrap();
     assert_eq!(channels[1].property, "temperature");
     assert_eq!(talk.told(), [Event::Described { node: 0 }]);
+}
+
+#[test]
+fn a_node_whose_batches_never_fit_what_it_says_is_not_asked_without_a_pause() {
+    for refuses in [false, true] {
+        let mut peer = Peer::new(5);
+        peer.schema = SchemaHash(1);
+        let mut talk = Talk::new(settings(&[5]));
+        let mut count = 0;
+        while talk.now < PERIOD * 20 {
+            let question = talk.asked();
+            if refuses && question.is_fetch() {
+                talk.say(question.head, &Answer::Refused(Refusal::Unnamed));
+            } else {
+                talk.let_answer(&question, &mut [&mut peer]);
+            }
+            count += 1;
+        }
+        assert!((20..80).contains(&count), "who it is, the time and its samples each period: {count}");
+        assert_eq!(talk.samples(), []);
+    }
 }
 
 #[test]

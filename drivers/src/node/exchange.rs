@@ -299,7 +299,7 @@ impl NodeBus {
             (Step::Fetch, Answer::Batch(batch)) => {
                 let verdict = unit.batch(node, batch, (moment, began), &mut self.events);
                 if verdict.restarted || verdict.changed {
-                    unit.forget();
+                    unit.doubt(moment.now);
                 }
                 if verdict.malformed {
                     self.step_failed(moment.now, node, Reason::Malformed, Duration::ZERO);
@@ -307,7 +307,7 @@ impl NodeBus {
                     self.events.push_back(Event::Answered { node });
                 }
             }
-            (Step::Fetch | Step::Time, Answer::Refused(Refusal::Unnamed)) => unit.forget(),
+            (Step::Fetch | Step::Time, Answer::Refused(Refusal::Unnamed)) => unit.doubt(moment.now),
             _ => self.step_failed(moment.now, node, Reason::WrongReply, Duration::ZERO),
         }
     }
