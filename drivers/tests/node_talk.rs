@@ -352,6 +352,14 @@ fn an_answer_with_another_token_or_of_another_unit_is_not_taken() {
 
 /// With that token a node says hello when nobody asked.
 #[test]
+fn no_question_has_the_token_0() {
+    let mut peer = Peer::new(5);
+    let mut talk = Talk::new(settings(&[5]));
+    let asked = talk.run(secs(2 * 260), &mut [&mut peer]);
+    assert!(asked.len() > 256 && asked.iter().all(|question| question.head.token != 0));
+}
+
+#[test]
 fn an_echo_of_the_question_is_not_an_answer() {
     let mut peer = Peer::new(5);
     let mut talk = Talk::new(settings(&[5]));
@@ -359,6 +367,17 @@ fn an_echo_of_the_question_is_not_an_answer() {
     talk.hear(&first.frame);
     assert_eq!(talk.bus.counts().echoes, 1);
     assert!(talk.asked().is_fetch(), "it was not answered, and is asked again");
+}
+
+#[test]
+fn behind_an_echo_a_slow_node_is_waited_for_as_without_one() {
+    let mut peer = Peer::new(5);
+    let mut talk = Talk::new(settings(&[5]));
+    (talk.echoes, talk.takes) = (true, Duration::from_millis(250));
+    talk.run(secs(60), &mut [&mut peer]);
+    let counts = talk.bus.counts();
+    assert!(counts.echoes == counts.questions && counts.questions > 20);
+    assert_eq!((counts.timeouts, counts.strangers), (0, 0));
 }
 
 #[test]

@@ -191,12 +191,10 @@ impl NodeBus {
     /// Takes what was received.
     pub fn handle_bytes(&mut self, moment: Moment, bytes: &[u8]) {
         self.quiet_until = self.quiet_until.max(moment.now.saturating_add(self.settings.gap));
-        if let Some(flight) = &mut self.flight
-            && !bytes.is_empty()
-        {
-            flight.heard(moment.now, &self.settings);
-        }
         for &byte in bytes {
+            if let Some(flight) = &mut self.flight {
+                flight.heard(moment.now, &self.settings);
+            }
             self.heard(moment, byte);
         }
     }
