@@ -381,6 +381,37 @@ fn behind_an_echo_a_slow_node_is_waited_for_as_without_one() {
 }
 
 #[test]
+fn silence_is_told_as_a_timeout_and_garbage_as_malformed() {
+    let head = Head { version: 1, speaker: Speaker::Node, unit: 5, token: 0 };
+    let mut wrong_sum = framed(head, &Answer::Refused(Refusal::Unable));
+    wrong_sum[4] ^= 1;
+    let cut_short = &wrong_sum[..5];
+    let mut unknown = [0; MAX_FRAME];
+    let used = seal(head, &[99], &mut unknown).unwrap();
+    let garbage: [(&[u8], Reason); 5] = [
+        (&[], Reason::Timeout),
+        (&wrong_sum, Reason::Malformed),
+        (cut_short, Reason::Malformed),
+        (&unknown[..used], Reason::Malformed),
+        (&[0xA5; 300], Reason::Malformed),
+    ];
+    for (bytes, reason) in garbage {
+        let mut peer = Peer::new(5);
+        let mut talk = Talk::new(settings(&[5]));
+        talk.fetch(&mut peer);
+        talk.told();
+        for _ in 0..RETRIES {
+            talk.hear(bytes);
+            assert!(talk.asked().is_fetch());
+            assert_eq!(talk.told(), [], "it is tried again");
+        }
+        talk.hear(bytes);
+        talk.asked();
+        assert_eq!(talk.told(), [Event::Failed { node: 0, reason }], "{bytes:?}");
+    }
+}
+
+#[test]
 fn garbage_before_an_answer_does_not_spoil_it() {
     let mut peer = Peer::new(5);
     let mut talk = Talk::new(settings(&[5]));

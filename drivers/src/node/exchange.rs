@@ -341,7 +341,8 @@ impl NodeBus {
                 if let Some(unit) = self.units.get_mut(node) {
                     unit.pace.missed();
                 }
-                let reason = if flight.garbled { Reason::Malformed } else { Reason::Timeout };
+                let reason =
+                    if flight.garbled || self.receiver.has_begun() { Reason::Malformed } else { Reason::Timeout };
                 self.step_failed(moment.now, node, reason, moment.now.saturating_sub(flight.sent));
             }
         }
