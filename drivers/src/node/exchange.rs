@@ -33,6 +33,7 @@ pub(super) struct Flight {
     /// When the last byte of the question has left.
     ended: Duration,
     sent: Duration,
+    /// When that began which may be the answer.
     first_byte: Option<Duration>,
     pub(super) deadline: Duration,
     /// The deadline is not moved beyond.
@@ -79,7 +80,8 @@ impl NodeBus {
     /// Writes the question and waits for its answer; returns the frame's length. `None` when it fits no frame: then it
     /// has ended.
     pub(super) fn send(&mut self, moment: Moment, purpose: Purpose) -> Option<usize> {
-        self.token = self.token.wrapping_add(1);
+        // A node that speaks unasked says 0.
+        self.token = self.token.wrapping_add(1).max(1);
         let token = self.token;
         let unit = match &purpose {
             Purpose::Node { node, .. } => self.units.get(*node)?.settings.unit,
@@ -149,15 +151,14 @@ impl NodeBus {
             None => return,
             Some(Err(_)) => {
                 self.counts.broken = self.counts.broken.saturating_add(1);
-                if let Some(flight) = &mut self.flight {
-                    flight.garbled = true;
-                }
+                self.not_the_answer(true);
                 return;
             }
             Some(Ok((head, payload))) => (head, payload),
         };
         if head.speaker == Speaker::Gateway {
             self.counts.echoes = self.counts.echoes.saturating_add(1);
+            self.not_the_answer(false);
             return;
         }
         // The answer must not borrow the receiver, which belongs to the engine that takes it.
@@ -168,9 +169,18 @@ impl NodeBus {
         }
         let Ok(answer) = Answer::parse(head.version, kept.get(..length).unwrap_or_default()) else {
             self.counts.unknown = self.counts.unknown.saturating_add(1);
+            self.not_the_answer(true);
             return;
         };
         self.answered(moment, head, &answer);
+    }
+
+    /// What came is not the answer, which begins behind it.
+    fn not_the_answer(&mut self, garbled: bool) {
+        if let Some(flight) = &mut self.flight {
+            flight.first_byte = None;
+            flight.garbled |= garbled;
+        }
     }
 
     fn answered(&mut self, moment: Moment, head: Head, answer: &Answer<'_>) {
@@ -215,6 +225,7 @@ impl NodeBus {
     /// A node speaks though nobody waits for it: late, or because something begins.
     fn unasked(&mut self, head: Head, answer: &Answer<'_>) {
         self.counts.strangers = self.counts.strangers.saturating_add(1);
+        self.not_the_answer(false);
         if let Answer::Hello(hello) = answer {
             self.found(head.unit, hello, false);
             let changed = |info: &NodeInfo| *info != NodeInfo::new(head.unit, hello);
@@ -299,7 +310,7 @@ impl NodeBus {
             (Step::Fetch, Answer::Batch(batch)) => {
                 let verdict = unit.batch(node, batch, (moment, began), &mut self.events);
                 if verdict.restarted || verdict.changed {
-                    unit.forget();
+                    unit.doubt(moment.now);
                 }
                 if verdict.malformed {
                     self.step_failed(moment.now, node, Reason::Malformed, Duration::ZERO);
@@ -307,7 +318,7 @@ impl NodeBus {
                     self.events.push_back(Event::Answered { node });
                 }
             }
-            (Step::Fetch | Step::Time, Answer::Refused(Refusal::Unnamed)) => unit.forget(),
+            (Step::Fetch | Step::Time, Answer::Refused(Refusal::Unnamed)) => unit.doubt(moment.now),
             _ => self.step_failed(moment.now, node, Reason::WrongReply, Duration::ZERO),
         }
     }
@@ -330,7 +341,8 @@ impl NodeBus {
                 if let Some(unit) = self.units.get_mut(node) {
                     unit.pace.missed();
                 }
-                let reason = if flight.garbled { Reason::Malformed } else { Reason::Timeout };
+                let reason =
+                    if flight.garbled || self.receiver.has_begun() { Reason::Malformed } else { Reason::Timeout };
                 self.step_failed(moment.now, node, reason, moment.now.saturating_sub(flight.sent));
             }
         }

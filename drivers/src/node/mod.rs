@@ -149,8 +149,10 @@ impl NodeBus {
 
     /// The wire was lost. Nodes keep what they measure; the question under way is asked again.
     pub fn lost(&mut self, _now: Duration) {
-        if let Some(Flight { purpose: Purpose::Order { order, tries, number }, .. }) = self.flight.take() {
-            self.orders.push_front((order, tries, number));
+        match self.flight.take().map(|flight| flight.purpose) {
+            Some(Purpose::Order { order, tries, number }) => self.orders.push_front((order, tries, number)),
+            Some(Purpose::Who { all: true }) => self.scan_rounds = self.scan_rounds.saturating_add(1),
+            Some(Purpose::Who { all: false } | Purpose::Node { .. }) | None => {}
         }
         self.receiver.clear();
         self.open = false;
@@ -189,12 +191,10 @@ impl NodeBus {
     /// Takes what was received.
     pub fn handle_bytes(&mut self, moment: Moment, bytes: &[u8]) {
         self.quiet_until = self.quiet_until.max(moment.now.saturating_add(self.settings.gap));
-        if let Some(flight) = &mut self.flight
-            && !bytes.is_empty()
-        {
-            flight.heard(moment.now, &self.settings);
-        }
         for &byte in bytes {
+            if let Some(flight) = &mut self.flight {
+                flight.heard(moment.now, &self.settings);
+            }
             self.heard(moment, byte);
         }
     }

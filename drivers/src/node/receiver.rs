@@ -23,6 +23,11 @@ impl Receiver {
         *self = Self::new();
     }
 
+    /// Something came behind the last delimiter.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.used > 1
+    }
+
     /// Takes one byte. With the delimiter behind something it opens what stands between.
     pub(super) fn take(&mut self, byte: u8) -> Option<Result<(Head, &[u8]), FrameError>> {
         if byte != 0 {

@@ -47,6 +47,8 @@ pub(super) struct Unit {
     pub(super) fetch_at: Duration,
     /// Failures since it was last answered or given up.
     pub(super) tries: u8,
+    /// Its last batch, or its refusal of one, did not fit what it said of itself.
+    doubtful: bool,
     taken: Option<Taken>,
     durable: Option<Origin>,
     /// Samples wait behind those taken.
@@ -61,7 +63,8 @@ pub(super) struct Unit {
 /// What a batch tells beside its samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Verdict {
-    /// It began anew since it was last heard.
+    /// It began anew since it was last heard, or another one stands in its place: nothing of it is taken before it has
+    /// said who it is.
     pub(super) restarted: bool,
     /// It has other channels.
     pub(super) changed: bool,
@@ -85,6 +88,7 @@ impl Unit {
             ready_at: Duration::ZERO,
             fetch_at: Duration::ZERO,
             tries: 0,
+            doubtful: false,
             waits: false,
             life: None,
             clock_at: Duration::ZERO,
@@ -147,6 +151,14 @@ impl Unit {
         self.named = false;
     }
 
+    /// What it says does not fit what it said of itself. It is asked anew at once, but not again and again.
+    pub(super) fn doubt(&mut self, now: Duration) {
+        self.forget();
+        if core::mem::replace(&mut self.doubtful, true) {
+            self.ready_at = now.saturating_add(self.settings.period);
+        }
+    }
+
     /// Takes an answer to the time.
     pub(super) fn timed(&mut self, now: Duration, (boot, uptime_ms): (u32, u64), epoch: u32) {
         self.told = Some((boot, epoch));
@@ -163,19 +175,16 @@ impl Unit {
         (moment, began): (Moment, Duration),
         events: &mut VecDeque<Event>,
     ) -> Verdict {
-        let mut verdict = Verdict { restarted: self.restarted(batch.now), ..Verdict::default() };
+        let mut verdict = Verdict { restarted: self.restarted(batch), ..Verdict::default() };
         self.life = Some(batch.now);
         let Some((schema, channels)) = self.info.as_ref().map(|info| (info.schema, info.channels)) else {
             return verdict;
         };
-        if batch.schema != schema {
-            verdict.changed = true;
+        verdict.changed = batch.schema != schema;
+        if verdict.changed || verdict.restarted {
             return verdict;
         }
-        // A node that began anew is told the time first, so that all samples of one boot have one clock; these come again.
-        if verdict.restarted && batch.anchor_ms.is_none() && moment.sure {
-            return verdict;
-        }
+        self.doubtful = false;
         let zero_of_now = moment.utc_of(began).saturating_sub(batch.now.1);
         if batch.boot == batch.now.0 {
             self.judge_clock(moment, batch.anchor_ms, zero_of_now);
@@ -222,8 +231,10 @@ impl Unit {
         verdict
     }
 
-    fn restarted(&self, (boot, uptime_ms): (u32, u64)) -> bool {
-        self.life.is_some_and(|(before, uptime)| before != boot || uptime_ms < uptime)
+    fn restarted(&self, batch: &Batch<'_>) -> bool {
+        let (boot, uptime_ms) = batch.now;
+        self.told.is_some_and(|(_, epoch)| epoch != batch.epoch)
+            || self.life.is_some_and(|(before, uptime)| before != boot || uptime_ms < uptime)
     }
 
     /// Has the clock set when it is wrong, or was never set.
