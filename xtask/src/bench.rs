@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
 
-use crate::firmware::{Board, build, build_measuring};
+use crate::firmware::{Board, build_measuring};
 use crate::shell::{Failure, become_command, cargo, command, run, target_dir};
 
 /// Measures the gateway
@@ -60,9 +60,6 @@ fn turnaround(arguments: &[OsString]) -> Result<(), Failure> {
     for board in Board::NODES {
         let mut measure = command(&program, ["turnaround", "--board", board.name(), "--firmware"]);
         measure.arg(build_measuring(board)?);
-        if let Some(boot) = board.boot() {
-            build(boot)?;
-        }
         run(measure.args(arguments))?;
     }
     Ok(())

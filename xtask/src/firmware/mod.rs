@@ -58,6 +58,8 @@ impl Board {
 
 /// Folder of firmware as it ships, in the build folder.
 const SHIPPED: &str = "firmware";
+/// The same of firmware that measures itself.
+const MEASURING: &str = "firmware/measure";
 const WORKSPACE: &str = "firmware/boards";
 
 pub(crate) fn run_verb(options: &Options) -> Result<(), Failure> {
@@ -90,9 +92,12 @@ pub(crate) fn file(board: Board, target_dir: &Path) -> PathBuf {
     target_dir.join(SHIPPED).join(board.target()).join("release").join(board.name())
 }
 
-/// Builds one board so that it logs how long its answers take; returns its ELF file.
+/// Builds one board so that it logs how long its answers take, and what it starts with beside it; returns its ELF file.
 pub(crate) fn build_measuring(board: Board) -> Result<PathBuf, Failure> {
-    build_into(board, "firmware/measure", &["--features", "measure"])
+    if let Some(boot) = board.boot() {
+        build_into(boot, MEASURING, &[])?;
+    }
+    build_into(board, MEASURING, &["--features", "measure"])
 }
 
 fn build_into(board: Board, folder: &str, features: &[&str]) -> Result<PathBuf, Failure> {
