@@ -44,11 +44,11 @@ impl Rig {
     }
 
     /// Asks once or, where the computer was late, again; returns what the client printed last.
-    fn ask(&self, arguments: &[&str], expected: &str) -> Result<String, PeerError> {
+    fn ask(&self, arguments: &[&str], values: &[&str], expected: &str) -> Result<String, PeerError> {
         const TRIES: usize = 3;
         let line = ["-m", "rtu", "-b", "9600", "-P", "none", "-o", "2", "-1", "-0", "-a", UNIT];
         let mut command = Command::new("mbpoll");
-        command.args(line).args(arguments).arg(self.traces.file("port"));
+        command.args(line).args(arguments).arg(self.traces.file("port")).args(values);
         let mut printed = String::new();
         for _ in 0..TRIES {
             let mut client = Process::start("mbpoll", &mut command, &self.traces.file("mbpoll.log"))?;
@@ -62,7 +62,12 @@ impl Rig {
     }
 
     fn expect(&self, arguments: &[&str], expected: &str) {
-        let printed = self.ask(arguments, expected).expect("the client runs");
+        self.expect_of(arguments, &[], expected);
+    }
+
+    /// Writes values, if there are any.
+    fn expect_of(&self, arguments: &[&str], values: &[&str], expected: &str) {
+        let printed = self.ask(arguments, values, expected).expect("the client runs");
         assert!(printed.contains(expected), "no {expected:?} in:\n{printed}\n{:?}", self.pair.counts());
     }
 }
@@ -81,9 +86,23 @@ fn mbpoll_reads_a_nodes_registers() {
 }
 
 #[test]
-fn mbpoll_gets_the_standard_exception_for_a_register_that_is_none() {
-    let Some(rig) = Rig::start("mbpoll_gets_the_standard_exception_for_a_register_that_is_none") else { return };
-    rig.expect(&["-t", "3", "-r", "60000", "-c", "1"], "Illegal data address");
+fn mbpoll_gets_the_standard_exception_for_registers_and_bits_that_are_none() {
+    let test = "mbpoll_gets_the_standard_exception_for_registers_and_bits_that_are_none";
+    let Some(rig) = Rig::start(test) else { return };
+    for table in ["0", "1", "3", "4"] {
+        rig.expect(&["-t", table, "-r", "60000", "-c", "1"], "Illegal data address");
+        // The first is there, the last is not.
+        rig.expect(&["-t", table, "-r", "0", "-c", "125"], "Illegal data address");
+    }
+    rig.expect_of(&["-t", "4", "-r", "60000"], &["1"], "Illegal data address");
+}
+
+#[test]
+fn mbpoll_gets_the_standard_exception_for_a_value_that_cannot_be_and_the_old_one_stays() {
+    let test = "mbpoll_gets_the_standard_exception_for_a_value_that_cannot_be_and_the_old_one_stays";
+    let Some(rig) = Rig::start(test) else { return };
+    rig.expect_of(&["-t", "4", "-r", "0"], &["999"], "Illegal data value");
+    rig.expect(&["-t", "4", "-r", "0", "-c", "1"], &format!("[0]: \t{UNIT}\n"));
 }
 
 #[test]
